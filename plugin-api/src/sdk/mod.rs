@@ -1,0 +1,123 @@
+//! The author's side of the ABI: a trait to implement, a handle to call the core with.
+//!
+//! The author's code runs on a runtime that the module owns, never on a thread of the host, and
+//! its panics are caught here. A module is an object without process-wide state, so that one
+//! library can be created again after `shutdown`.
+
+mod core;
+mod instance;
+mod log;
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::core::Core;
+#[doc(hidden)]
+pub use self::instance::create;
+use crate::message::{ClientKey, Health, HostInfo, Started, StopReason};
+
+/// Whatever goes wrong in a module; its chain of sources is what the operator reads.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A service module.
+///
+/// Commands of one channel come in order; commands of different channels may run at once. `start`
+/// and `stop` may come again for what is already started or stopped, and have to answer as the
+/// first time.
+pub trait ServiceModule: Sized + Send + Sync + 'static {
+    /// Makes the module. Nothing outside the process should happen before `configure`.
+    ///
+    /// # Errors
+    /// The module is shown as failed, with this error.
+    fn create(core: Core, host: HostInfo) -> impl Future<Output = Result<Self, Error>> + Send;
+
+    /// Takes the settings of `[modules.<name>]`, which are valid by the manifest's schema; once,
+    /// before any other command.
+    ///
+    /// # Errors
+    /// The module is shown as failed, with this error.
+    fn configure(&self, _config: Value) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Serves a channel. Called again when its access message has changed.
+    ///
+    /// # Errors
+    /// The channel gets a `fault` and is retried with back-off.
+    fn start(&self, channel: ClientKey) -> impl Future<Output = Result<Started, Error>> + Send;
+
+    /// Ends the service of a channel; returns once its client is really gone.
+    ///
+    /// # Errors
+    /// The command is sent again.
+    fn stop(
+        &self,
+        channel: ClientKey,
+        reason: StopReason,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The channels being served now.
+    ///
+    /// # Errors
+    /// The module is shown as unhealthy.
+    fn sessions(&self) -> impl Future<Output = Result<Vec<ClientKey>, Error>> + Send;
+
+    /// How the module is.
+    fn health(&self) -> impl Future<Output = Health> + Send {
+        async { Health::Healthy }
+    }
+
+    /// Ends everything: reports the last usage, stops all sessions, lets go of ports, processes
+    /// and files. What is still running at the deadline is abandoned.
+    ///
+    /// # Errors
+    /// Logged.
+    fn shutdown(&self, _deadline: Duration) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+}
+
+/// How a module ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShutdownReport {
+    /// What `shutdown` of the author's code said, if it failed or was late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Threads that were still running at the deadline and were abandoned.
+    pub abandoned_threads: usize,
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Makes a type the module of this library and puts the manifest of its build script into it.
+#[macro_export]
+macro_rules! export_module {
+    ($module:ty) => {
+        #[allow(unsafe_code)]
+        const _: () = {
+            const MANIFEST: &[u8] = include!(concat!(env!("OUT_DIR"), "/privatix_manifest.rs"));
+
+            // SAFETY: the section is this project's own and nothing else is placed in it.
+            #[used]
+            #[unsafe(link_section = ".privatix.module")]
+            static SECTION: [u8; MANIFEST.len()] = {
+                let mut bytes = [0; MANIFEST.len()];
+                bytes.copy_from_slice(MANIFEST);
+                bytes
+            };
+
+            // SAFETY: the name is the one abi_stable looks for, and the static has the type that
+            // belongs to it. A library has one module.
+            #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
+            static HEADER: $crate::abi::LibHeader = $crate::abi::header::<$module>();
+        };
+    };
+}
