@@ -559,7 +559,7 @@ mod tests {
     fn what_is_not_a_message_is_refused() {
         for (wire, expected) in [
             ("", "EOF"),
-            ("[]", "expected"),
+            ("[]", "missing field"),
             (r#"{"call":"getAccess"}"#, "missing field `clientKey`"),
             (r#"{"call":"getAccess","clientKey":"x"}"#, "UUID"),
             (r#"{"call":"getAccess","clientKey":7}"#, "invalid type"),

@@ -1,0 +1,42 @@
+//! `privatix init`.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use privatix_plugin_api::manifest::Role;
+
+use super::output;
+use crate::config;
+
+/// Makes a node; nothing that is there is changed.
+pub(super) fn init(home: &Path, role: Role) -> anyhow::Result<()> {
+    let plugins = home.join("plugins");
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&plugins)
+        .with_context(|| format!("making {}", plugins.display()))?;
+    let path = home.join(config::FILE_NAME);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let mut file = match file {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            bail!("{} is there already; nothing was changed", path.display())
+        }
+        other => other.with_context(|| format!("making {}", path.display()))?,
+    };
+    let written = file.write_all(config::default_file(role).as_bytes());
+    written.with_context(|| format!("writing {}", path.display()))?;
+    output::text(&format!(
+        "Made a node that is {role} in {home}\n\
+         \n\
+         configuration  {path}\n\
+         drop modules into  {plugins}\n\
+         run it with  privatix --home {home} run",
+        home = home.display(),
+        path = path.display(),
+        plugins = plugins.display(),
+    ))
+}

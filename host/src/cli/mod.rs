@@ -1,0 +1,130 @@
+//! The command line: one file a noun. Exit status 0, 1 (refused, with the reason) or 2 (usage).
+
+#![allow(clippy::print_stderr)]
+
+mod init;
+mod module;
+mod output;
+mod product;
+mod template;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use privatix_plugin_api::manifest::Role;
+
+use crate::config::{self, Config};
+use crate::daemon;
+use crate::modules::probe;
+use crate::operator::client::Client;
+
+/// Sell and buy services with modules that are dropped in.
+#[derive(Debug, Parser)]
+#[command(name = "privatix", version)]
+struct Cli {
+    /// The node's home directory [default: /var/lib/privatix for root, else
+    /// ~/.local/share/privatix]
+    #[arg(long, global = true, env = "PRIVATIX_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a node: its home directory and a commented configuration
+    Init {
+        /// The side this node takes
+        #[arg(long, value_enum)]
+        role: CliRole,
+    },
+    /// Run the node until SIGTERM or Ctrl-C
+    Run,
+    /// The modules in the plugins directory
+    #[command(subcommand)]
+    Module(module::Command),
+    /// The products that modules have registered
+    #[command(subcommand)]
+    Product(product::Command),
+    /// The templates that modules have registered
+    #[command(subcommand)]
+    Template(template::Command),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    #[command(name = probe::SUBCOMMAND, hide = true)]
+    ProbeModule { copy: PathBuf },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CliRole {
+    /// Sells
+    Agent,
+    /// Buys
+    Client,
+}
+
+impl From<CliRole> for Role {
+    fn from(role: CliRole) -> Self {
+        match role {
+            CliRole::Agent => Self::Agent,
+            CliRole::Client => Self::Client,
+        }
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::ProbeModule { copy } = &cli.command {
+        return probe::child(copy);
+    }
+    let home = cli.home.unwrap_or_else(config::default_home);
+    // Sockets and plugin paths must not depend on where a service manager starts the host.
+    let home = std::path::absolute(&home).unwrap_or(home);
+    match execute(cli.command, &home, cli.json) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("privatix: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
+    match command {
+        Command::Init { role } => init::init(home, role.into()),
+        Command::Run => runtime(true)?.block_on(daemon::run(home)),
+        Command::Module(command) => runtime(false)?.block_on(module::run(command, home, json)),
+        Command::Product(command) => runtime(false)?.block_on(product::run(command, home, json)),
+        Command::Template(command) => runtime(false)?.block_on(template::run(command, home, json)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "privatix", &mut script);
+            output::raw(&script)
+        }
+        // Handled before anything is set up.
+        Command::ProbeModule { .. } => Ok(()),
+    }
+}
+
+fn runtime(many_threads: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if many_threads {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder.enable_all().build()
+}
+
+/// The running host of a home directory.
+fn host(home: &Path) -> anyhow::Result<Client> {
+    let config = Config::load(home, config::environment()?)?;
+    Ok(Client::new(&config.socket))
+}

@@ -1,0 +1,167 @@
+//! `privatix module`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Subcommand;
+
+use super::{host, output};
+use crate::clock;
+use crate::modules::inspect;
+use crate::modules::problem::Problem;
+use crate::modules::registry::ModuleView;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// All modules with their states
+    List,
+    /// Everything known of one module
+    Show {
+        /// The module
+        name: String,
+    },
+    /// Why a module is not running, and how to mend it
+    Explain {
+        /// The module
+        name: String,
+    },
+    /// Seal a library, so that from then on any altered byte of it is refused
+    Seal {
+        /// The library; it is changed in place
+        library: PathBuf,
+    },
+}
+
+pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
+    match command {
+        Command::List => {
+            let modules: Vec<ModuleView> = host(home)?.get("/v1/modules").await?;
+            if json { output::json(&modules) } else { list(&modules) }
+        }
+        Command::Show { name } => {
+            let module = get(home, &name).await?;
+            if json { output::json(&module) } else { output::text(&show(&module)) }
+        }
+        Command::Explain { name } => {
+            let module = get(home, &name).await?;
+            if json { output::json(&module) } else { output::text(&explain(&module)) }
+        }
+        Command::Seal { library } => seal(&library),
+    }
+}
+
+async fn get(home: &Path, name: &str) -> anyhow::Result<ModuleView> {
+    // A name is a part of the path; whatever else it holds is no name.
+    let name: String = name
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    Ok(host(home)?.get(&format!("/v1/modules/{name}")).await?)
+}
+
+fn list(modules: &[ModuleView]) -> anyhow::Result<()> {
+    let now = clock::unix_now();
+    let rows: Vec<Vec<String>> = modules
+        .iter()
+        .map(|module| {
+            let version = module.version.as_ref().map_or("-", |version| version.version.as_str());
+            vec![
+                module.name.clone(),
+                module.state.as_str().to_owned(),
+                output::ago(module.since, now),
+                version.to_owned(),
+                note(module),
+            ]
+        })
+        .collect();
+    output::table(&["NAME", "STATE", "SINCE", "VERSION", "NOTE"], &rows)
+}
+
+/// The one thing worth a look.
+fn note(module: &ModuleView) -> String {
+    if let Some(problem) = &module.problem {
+        return problem.to_string();
+    }
+    if let Some(candidate) = &module.candidate {
+        let problem = candidate.problem.as_ref().map(ToString::to_string).unwrap_or_default();
+        return format!("new version {}: {problem}", candidate.state.as_str());
+    }
+    module.health.clone().unwrap_or_default()
+}
+
+fn show(module: &ModuleView) -> String {
+    let now = clock::unix_now();
+    let mut lines = vec![
+        format!("name               {}", module.name),
+        format!(
+            "state              {} for {}",
+            module.state.as_str(),
+            output::ago(module.since, now)
+        ),
+    ];
+    if let Some(version) = &module.version {
+        lines.extend([
+            format!("version            {}", version.version),
+            format!("product            {}", version.product_id),
+            format!("service API        {}", version.api_version),
+            format!("library            {}", version.library),
+            format!("sealed             {}", if version.sealed { "yes" } else { "no" }),
+        ]);
+    }
+    if let Some(health) = &module.health {
+        lines.push(format!("health             {health}"));
+    }
+    lines.extend([
+        format!("generations        {}", module.generations),
+        format!("libraries mapped   {}", module.mapped),
+        format!("abandoned threads  {}", module.abandoned_threads),
+        String::new(),
+        explain(module),
+    ]);
+    lines.join("\n")
+}
+
+fn explain(module: &ModuleView) -> String {
+    let mut parts = vec![match &module.problem {
+        Some(problem) => {
+            format!("{} is {}.\n{}", module.name, module.state.as_str(), sentences(problem))
+        }
+        None => format!("{} is {}.", module.name, module.state.as_str()),
+    }];
+    if let Some(candidate) = &module.candidate {
+        let version =
+            candidate.version.as_ref().map_or(String::new(), |v| format!(" ({})", v.version));
+        let problem = candidate.problem.as_ref().map(sentences).unwrap_or_default();
+        parts.push(format!("A new version{version} is {}.\n{problem}", candidate.state.as_str()));
+    }
+    if let Some(health) = module.health.as_ref().filter(|health| *health != "healthy") {
+        parts.push(format!("It says of itself: {health}"));
+    }
+    parts.join("\n\n")
+}
+
+fn sentences(problem: &Problem) -> String {
+    let Problem { code, found, required, mend } = problem;
+    format!("  code      {code}\n  found     {found}\n  required  {required}\n  to mend   {mend}")
+}
+
+/// Replaces the library by a sealed copy of itself, whole or not at all.
+fn seal(library: &Path) -> anyhow::Result<()> {
+    let shown = library.display();
+    let mut bytes = fs::read(library).with_context(|| format!("reading {shown}"))?;
+    let permissions =
+        fs::metadata(library).with_context(|| format!("reading {shown}"))?.permissions();
+    inspect::seal(&mut bytes)?;
+    let parent = library.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
+    file.write_all(&bytes).with_context(|| format!("writing beside {shown}"))?;
+    file.as_file().set_permissions(permissions)?;
+    file.as_file().sync_all()?;
+    file.persist(library).with_context(|| format!("replacing {shown}"))?;
+    output::text(&format!("sealed {shown}"))
+}

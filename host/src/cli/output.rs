@@ -1,0 +1,67 @@
+//! Standard output: a table for people, JSON for programs, and quiet when the reader goes away.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Writes as it is.
+pub(super) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // `privatix … | head` is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Writes a line, or several.
+pub(super) fn text(text: &str) -> anyhow::Result<()> {
+    raw(format!("{}\n", text.trim_end()).as_bytes())
+}
+
+/// Writes JSON.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    text(&serde_json::to_string_pretty(value)?)
+}
+
+/// Writes rows under a heading, in columns as wide as they need to be.
+pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let heading: Vec<String> = heading.iter().map(|word| (*word).to_owned()).collect();
+    let all = || std::iter::once(&heading).chain(rows);
+    let widths: Vec<usize> = (0..heading.len())
+        .map(|column| all().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut lines = String::new();
+    for row in all() {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        lines.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        lines.push('\n');
+    }
+    text(&lines)
+}
+
+/// How long ago, in one unit.
+pub(super) fn ago(since: u64, now: u64) -> String {
+    let seconds = now.saturating_sub(since);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ago;
+
+    #[test]
+    fn times_ago() {
+        for (seconds, expected) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (7200, "2h"), (172_800, "2d")]
+        {
+            assert_eq!(ago(1000, 1000 + seconds), expected);
+        }
+        assert_eq!(ago(1000, 900), "0s");
+    }
+}

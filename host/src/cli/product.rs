@@ -1,0 +1,38 @@
+//! `privatix product`.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::{host, output};
+use crate::operator::view::ProductView;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// All registered products
+    List,
+}
+
+pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
+    let Command::List = command;
+    let products: Vec<ProductView> = host(home)?.get("/v1/products").await?;
+    if json {
+        return output::json(&products);
+    }
+    let rows: Vec<Vec<String>> = products
+        .into_iter()
+        .map(|product| {
+            let template =
+                |hash: Option<&String>| hash.map_or("-".into(), |hash| hash[..12].to_owned());
+            vec![
+                product.name,
+                product.role,
+                product.version,
+                product.id.to_string(),
+                template(Some(&product.access_template)),
+                template(product.offering_template.as_ref()),
+            ]
+        })
+        .collect();
+    output::table(&["NAME", "ROLE", "VERSION", "PRODUCT", "ACCESS", "OFFERING"], &rows)
+}

@@ -1,0 +1,41 @@
+//! How single values are read. A message from here says what the value is and what would do; the
+//! caller adds the key and the place.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+const DAY: u64 = 86_400;
+
+/// A time of whole seconds, from 1 to a day.
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    bounded(deserializer, 1)
+}
+
+/// A time of whole seconds, from 0 to a day.
+pub(super) fn seconds_or_zero<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
+    bounded(deserializer, 0)
+}
+
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D, least: u64) -> Result<Duration, D::Error> {
+    let seconds = u64::deserialize(deserializer)?;
+    if !(least..=DAY).contains(&seconds) {
+        return Err(D::Error::custom(format!("{seconds} is not from {least} to {DAY} seconds")));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// A path that can name something other than the home directory itself.
+pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    if path.is_empty() {
+        return Err(D::Error::custom("a path may not be empty"));
+    }
+    if path.contains('\0') {
+        return Err(D::Error::custom("a path may not hold a NUL character"));
+    }
+    Ok(PathBuf::from(path))
+}

@@ -1,0 +1,100 @@
+//! From a schema that is JSON to a validator, and from a validator's errors to violations. The
+//! validator is built without a way to fetch anything and with the linear-time pattern engine,
+//! after [`bounds`](super::bounds) has passed the schema.
+
+use std::borrow::Cow;
+
+use jsonschema::{Draft, Validator};
+use serde_json::Value;
+
+use super::{
+    MAX_VIOLATIONS, TemplateError, Violation, bounds, patterns,
+    place::{MAX_POINTER_BYTES, Place, clip, pointer_bytes},
+};
+
+/// The longest value of a schema that an error quotes, in bytes.
+const MAX_QUOTED: usize = 60;
+
+/// Checks and compiles a schema.
+pub(super) fn compile(schema: &Value) -> Result<(Validator, Draft), TemplateError> {
+    let draft = match schema.get("$schema") {
+        None => Draft::Draft7,
+        Some(found) => draft_of(found).ok_or_else(|| unknown_draft(&Place::Root, found))?,
+    };
+    bounds::check(schema, draft)?;
+    let validator = jsonschema::options()
+        .with_draft(draft)
+        .with_pattern_options(patterns::engine())
+        .should_validate_formats(true)
+        .should_ignore_unknown_formats(true)
+        .offline()
+        .build(&without_address(schema, draft))
+        .map_err(|error| invalid(&error))?;
+    Ok((validator, draft))
+}
+
+/// The draft that a `$schema` names, if it is a known one.
+///
+/// The version-less address is not: what it names changes with time.
+pub(super) fn draft_of(schema: &Value) -> Option<Draft> {
+    let address = schema.as_str()?;
+    let address = address.strip_suffix('#').unwrap_or(address);
+    let path = ["http://json-schema.org/", "https://json-schema.org/"]
+        .iter()
+        .find_map(|origin| address.strip_prefix(origin))?;
+    match path {
+        "draft-04/schema" => Some(Draft::Draft4),
+        "draft-06/schema" => Some(Draft::Draft6),
+        "draft-07/schema" => Some(Draft::Draft7),
+        "draft/2019-09/schema" => Some(Draft::Draft201909),
+        "draft/2020-12/schema" => Some(Draft::Draft202012),
+        _ => None,
+    }
+}
+
+pub(super) fn unknown_draft(at: &Place<'_>, found: &Value) -> TemplateError {
+    TemplateError::UnknownDraft { place: at.pointer(), found: clip(&found.to_string()) }
+}
+
+/// The schema without its own address, which could be that of a meta-schema and would then decide
+/// what `#` means.
+fn without_address(schema: &Value, draft: Draft) -> Cow<'_, Value> {
+    let keyword = draft.id_keyword();
+    if !schema.get(keyword).is_some_and(Value::is_string) {
+        return Cow::Borrowed(schema);
+    }
+    let mut schema = schema.clone();
+    if let Some(keywords) = schema.as_object_mut() {
+        keywords.remove(keyword);
+    }
+    Cow::Owned(schema)
+}
+
+fn invalid(error: &jsonschema::ValidationError<'_>) -> TemplateError {
+    let short = error.instance().to_string().len() <= MAX_QUOTED;
+    let reason = if short { error.to_string() } else { error.masked_with("it").to_string() };
+    TemplateError::InvalidSchema {
+        place: clip(error.instance_path().as_str()),
+        reason: clip(&reason),
+    }
+}
+
+/// The first violations of a schema by a value, none of which quotes the value.
+pub(super) fn validate(validator: &Validator, value: &Value) -> Result<(), Vec<Violation>> {
+    if validator.is_valid(value) {
+        return Ok(());
+    }
+    if pointer_bytes(value) > MAX_POINTER_BYTES {
+        // The iterator below holds every error with its pointer before it yields the first.
+        return validator.validate(value).map_err(|error| vec![violation(&error)]);
+    }
+    let errors = validator.iter_errors(value).take(MAX_VIOLATIONS);
+    Err(errors.map(|error| violation(&error)).collect())
+}
+
+fn violation(error: &jsonschema::ValidationError<'_>) -> Violation {
+    Violation {
+        place: clip(error.instance_path().as_str()),
+        message: clip(&error.masked_with("the value").to_string()),
+    }
+}

@@ -1,0 +1,212 @@
+//! One created module object, from `create` to the closing of its gate.
+//!
+//! Every command has a deadline. A command that is late goes on inside the module; only the host
+//! stops waiting. Code that blocks a thread keeps that thread: it is counted, not killed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use privatix_plugin_api::abi::{Bytes, CoreObject, FfiResult, ModuleObject, ModuleRootRef};
+use privatix_plugin_api::message::{
+    ClientKey, Done, Health, HostInfo, ModuleRequest, Reply, Sessions, Started, StopReason, decode,
+    encode,
+};
+use privatix_plugin_api::sdk::ShutdownReport;
+use privatix_plugin_api::{Fault, FaultKind};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::gateway::Gate;
+use super::load;
+use super::problem::Problem;
+use crate::config::ModuleTimeouts;
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The module said so, or panicked.
+    #[error("the module answered with a fault")]
+    Fault(#[source] Fault),
+    /// No answer within the deadline.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// An answer that is none.
+    #[error("the answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl CommandError {
+    /// The module broke, rather than refused.
+    pub fn is_breakdown(&self) -> bool {
+        match self {
+            Self::Fault(fault) => fault.kind == FaultKind::Panicked,
+            Self::TimedOut(_) | Self::Unreadable(_) => true,
+        }
+    }
+}
+
+/// Why there is no object.
+#[derive(Debug)]
+pub enum CreateError {
+    /// The library was refused.
+    Load(Problem),
+    /// `create` was.
+    Command(CommandError),
+    /// No thread to do it on.
+    Thread(std::io::Error),
+}
+
+/// See the module's documentation.
+pub struct Generation {
+    object: ModuleObject,
+    gate: Arc<Gate>,
+    timeouts: ModuleTimeouts,
+}
+
+impl Generation {
+    /// Loads the library and creates its module, on a thread of its own that is left behind if
+    /// `create` never returns.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub async fn create(
+        library: PathBuf,
+        core: CoreObject,
+        host: &HostInfo,
+        gate: Arc<Gate>,
+        timeouts: &ModuleTimeouts,
+    ) -> Result<Self, CreateError> {
+        let info = Bytes::from(encode(host));
+        let (send, made) = oneshot::channel();
+        std::thread::Builder::new()
+            .name(format!("load-{}", host.name))
+            .spawn(move || {
+                let made =
+                    load::load(&library).map(|root: ModuleRootRef| root.create()(core, info));
+                // If nobody waits any more, what was made is dropped here.
+                drop(send.send(made));
+            })
+            .map_err(CreateError::Thread)?;
+        let late = CreateError::Command(CommandError::TimedOut(timeouts.create));
+        let made = match tokio::time::timeout(timeouts.create, made).await {
+            Err(_) => return Err(late),
+            // The thread ended without an answer: it panicked on the host's side.
+            Ok(Err(_)) => return Err(CreateError::Command(unreadable("the load thread ended"))),
+            Ok(Ok(made)) => made.map_err(CreateError::Load)?,
+        };
+        match made {
+            FfiResult::ROk(object) => Ok(Self { object, gate, timeouts: timeouts.clone() }),
+            FfiResult::RErr(fault) => Err(CreateError::Command(match decode::<Fault>(&fault) {
+                Ok(fault) => CommandError::Fault(fault),
+                Err(error) => unreadable(&crate::chain(&error)),
+            })),
+        }
+    }
+
+    /// Hands the settings over.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn configure(&self, config: Value) -> Result<(), CommandError> {
+        let Done {} =
+            self.call(&ModuleRequest::Configure { config }, self.timeouts.configure).await?;
+        Ok(())
+    }
+
+    /// Has a channel served.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn start(&self, client_key: ClientKey) -> Result<Started, CommandError> {
+        self.call(&ModuleRequest::Start { client_key }, self.timeouts.start).await
+    }
+
+    /// Has a channel served no longer.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn stop(
+        &self,
+        client_key: ClientKey,
+        reason: StopReason,
+    ) -> Result<(), CommandError> {
+        let request = ModuleRequest::Stop { client_key, reason };
+        let Done {} = self.call(&request, self.timeouts.stop).await?;
+        Ok(())
+    }
+
+    /// The channels being served.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn sessions(&self) -> Result<Vec<ClientKey>, CommandError> {
+        let sessions: Sessions = self.call(&ModuleRequest::Sessions, self.timeouts.call).await?;
+        Ok(sessions.client_keys)
+    }
+
+    /// How the module says it is.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn health(&self) -> Result<Health, CommandError> {
+        self.call(&ModuleRequest::Health, self.timeouts.call).await
+    }
+
+    /// One command, by hand; what the methods above are made of.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        request: &ModuleRequest,
+        deadline: Duration,
+    ) -> Result<T, CommandError> {
+        let answer = self.object.call(Bytes::from(encode(request)));
+        let reply = tokio::time::timeout(deadline, answer)
+            .await
+            .map_err(|_| CommandError::TimedOut(deadline))?;
+        let reply: Reply<T, Fault> =
+            decode(&reply).map_err(|error| unreadable(&crate::chain(&error)))?;
+        Result::from(reply).map_err(CommandError::Fault)
+    }
+
+    /// Ends the module: it reports its last usage and lets go of everything; then its gate is
+    /// closed. Returns how many threads it left behind.
+    pub async fn retire(&self) -> Retired {
+        let deadline = self.timeouts.shutdown;
+        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        let answer = self.object.shutdown(deadline_ms);
+        // The module keeps the deadline itself; this one is for a module that does not.
+        let reply = tokio::time::timeout(deadline + Duration::from_secs(2), answer).await;
+        self.gate.close();
+        let report = match reply {
+            Err(_) => return Retired { problem: Some("no answer to shutdown".into()), threads: 0 },
+            Ok(reply) => decode::<ShutdownReport>(&reply),
+        };
+        match report {
+            Ok(report) => Retired { problem: report.error, threads: report.abandoned_threads },
+            Err(error) => Retired { problem: Some(crate::chain(&error)), threads: 0 },
+        }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.gate.close();
+    }
+}
+
+/// How a generation ended.
+#[derive(Debug)]
+pub struct Retired {
+    /// What was not in order.
+    pub problem: Option<String>,
+    /// Threads that the module left running.
+    pub threads: usize,
+}
+
+fn unreadable(why: &str) -> CommandError {
+    CommandError::Unreadable(why.to_owned())
+}

@@ -1,0 +1,269 @@
+//! Bringing a checked package up and taking a generation down: the steps, without the decisions.
+//!
+//! The order is: proved in another process → registered → created → configured → every live
+//! channel started. A package is up only when all of it went well.
+
+use std::collections::HashSet;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use privatix_plugin_api::manifest::Role;
+use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel};
+use privatix_plugin_api::{Fault, FaultKind};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::examine::Checked;
+use super::gateway::{Gate, Gateway};
+use super::generation::{CommandError, CreateError, Generation};
+use super::probe::Prober;
+use super::problem::{Code, Problem};
+use super::registry::{Registry, State};
+use super::router::Router;
+use crate::config::ModuleTimeouts;
+use crate::service::{Caller, Registration, Service};
+
+/// Starts sent to a module at once when it comes up.
+const STARTS_AT_ONCE: usize = 64;
+
+/// What all modules of a host share.
+pub struct Context {
+    /// This node's side.
+    pub role: Role,
+    /// Deadlines of commands.
+    pub timeouts: ModuleTimeouts,
+    /// How long a library may be gone before it counts as removed.
+    pub removal_grace: Duration,
+    /// How often modules are asked how they are.
+    pub health_interval: Duration,
+    /// Where modules have their data directories.
+    pub data_dir: PathBuf,
+    /// Where private copies go.
+    pub cache_dir: PathBuf,
+    /// Settings by module name.
+    pub settings: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Events less important than this need not be sent by modules.
+    pub log_level: LogLevel,
+    /// Loads libraries elsewhere first.
+    pub prober: Prober,
+    /// The Service API.
+    pub service: Service,
+    /// What is known of the modules.
+    pub registry: Arc<Registry>,
+    /// Who serves which product.
+    pub router: Arc<Router>,
+}
+
+/// A generation that serves, and what it was made from.
+pub struct Running {
+    /// The package.
+    pub checked: Arc<Checked>,
+    /// The object.
+    pub generation: Arc<Generation>,
+}
+
+/// Why a package did not come up.
+#[derive(Debug)]
+pub struct NotUp {
+    /// For the operator.
+    pub problem: Problem,
+    /// `Refused` before any of its code ran, `Failed` after.
+    pub state: State,
+    /// Whether another try may help: it said no, rather than broke.
+    pub retry: bool,
+}
+
+impl NotUp {
+    fn refused(problem: Problem) -> Self {
+        Self { problem, state: State::Refused, retry: false }
+    }
+
+    fn host(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        let problem = Problem::new(
+            Code::HostFailed,
+            format!("{what}: {}", crate::chain(error)),
+            "a host in working order",
+            "see the host's log; it tries again by itself",
+        );
+        Self { problem, state: State::Failed, retry: true }
+    }
+
+    fn command(step: Step, error: &CommandError) -> Self {
+        let retry = !error.is_breakdown();
+        Self { problem: step.problem(error), state: State::Failed, retry }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Create,
+    Configure,
+    Start,
+}
+
+impl Step {
+    fn problem(self, error: &CommandError) -> Problem {
+        let (word, failed, panicked, late) = match self {
+            Self::Create => {
+                ("create", Code::CreateFailed, Code::CreatePanicked, Code::CreateTimedOut)
+            }
+            Self::Configure => (
+                "configure",
+                Code::ConfigureFailed,
+                Code::ConfigurePanicked,
+                Code::ConfigureTimedOut,
+            ),
+            Self::Start => ("start", Code::StartFailed, Code::StartPanicked, Code::StartTimedOut),
+        };
+        let code = match error {
+            CommandError::Fault(Fault { kind: FaultKind::Panicked, .. }) => panicked,
+            CommandError::TimedOut(_) => late,
+            _ => failed,
+        };
+        Problem::new(
+            code,
+            format!("{word}: {}", crate::chain(error)),
+            format!("a module whose {word} answers in time and without a fault"),
+            "see the module's log lines and its settings; if it stays so, tell its author",
+        )
+    }
+}
+
+impl Context {
+    /// Brings a package up; it is not yet routed to. `served` are the channels that the version
+    /// before it was serving: each of them has to start here too.
+    ///
+    /// # Errors
+    /// [`NotUp`]; whatever was created is taken down again.
+    pub async fn bring_up(
+        &self,
+        name: &str,
+        checked: &Checked,
+        served: &[ClientKey],
+    ) -> Result<Arc<Generation>, NotUp> {
+        self.prober.probe(&checked.library).await.map_err(NotUp::refused)?;
+        self.register(name, checked).await?;
+        let generation = Arc::new(self.create(name, checked).await?);
+        let outcome = match generation.configure(checked.settings.clone()).await {
+            Ok(()) => self.start_live(name, checked, &generation, served).await,
+            Err(error) => Err(NotUp::command(Step::Configure, &error)),
+        };
+        if let Err(not_up) = outcome {
+            self.retire(name, &generation).await;
+            return Err(not_up);
+        }
+        Ok(generation)
+    }
+
+    /// Takes a generation down: no more commands, last usage reported, gate closed.
+    pub async fn take_down(&self, name: &str, running: Running) {
+        self.router.close(running.checked.manifest.product_id);
+        self.retire(name, &running.generation).await;
+    }
+
+    async fn retire(&self, name: &str, generation: &Generation) {
+        let retired = generation.retire().await;
+        if retired.problem.is_some() || retired.threads > 0 {
+            tracing::warn!(
+                module = name,
+                problem = retired.problem,
+                abandoned_threads = retired.threads,
+                "the module did not shut down cleanly"
+            );
+        }
+        self.registry.update(name, |view| view.abandoned_threads += retired.threads);
+    }
+
+    async fn register(&self, name: &str, checked: &Checked) -> Result<(), NotUp> {
+        let manifest = &checked.manifest;
+        let registration = Registration {
+            product: manifest.product_id,
+            name,
+            version: &manifest.version,
+            usage_reporting: manifest.usage_reporting,
+            access: &checked.access,
+            offering: checked.offering.as_ref(),
+        };
+        let registered = self.service.register(registration).await;
+        registered.map_err(|error| NotUp::host("registering the product", &error))
+    }
+
+    async fn create(&self, name: &str, checked: &Checked) -> Result<Generation, NotUp> {
+        let data_dir = private_dir(&self.data_dir, name)
+            .map_err(|error| NotUp::host("making the module's data directory", &error))?;
+        let host = HostInfo {
+            api_version: checked.api_version,
+            host_version: env!("CARGO_PKG_VERSION").into(),
+            name: name.into(),
+            role: self.role,
+            data_dir,
+            log_level: self.log_level,
+        };
+        let gate = Arc::new(Gate::default());
+        let caller = Caller { product: checked.manifest.product_id, name: name.into() };
+        let core = Gateway::object(self.service.clone(), caller, Arc::clone(&gate));
+        self.registry.update(name, |view| view.generations += 1);
+        let library = checked.library.clone();
+        Generation::create(library, core, &host, gate, &self.timeouts).await.map_err(|error| {
+            match error {
+                CreateError::Load(problem) => NotUp::refused(problem),
+                CreateError::Thread(error) => NotUp::host("starting a thread to load on", &error),
+                CreateError::Command(error) => {
+                    if matches!(error, CommandError::TimedOut(_)) {
+                        // The thread that create never gave back.
+                        self.registry.update(name, |view| view.abandoned_threads += 1);
+                    }
+                    NotUp::command(Step::Create, &error)
+                }
+            }
+        })
+    }
+
+    /// Tells a new generation of every live channel. A channel that cannot be started is that
+    /// channel's fault, unless the version before was serving it, or the module breaks on all.
+    async fn start_live(
+        &self,
+        name: &str,
+        checked: &Checked,
+        generation: &Arc<Generation>,
+        served: &[ClientKey],
+    ) -> Result<(), NotUp> {
+        let live = self.service.live_channels(checked.manifest.product_id).await;
+        let live = live.map_err(|error| NotUp::host("reading the live channels", &error))?;
+        let total = live.len();
+        let served: HashSet<_> = served.iter().copied().collect();
+        let turns = Arc::new(Semaphore::new(STARTS_AT_ONCE));
+        let mut starts = JoinSet::new();
+        for channel in live {
+            let (generation, turns) = (Arc::clone(generation), Arc::clone(&turns));
+            starts.spawn(async move {
+                let _turn = turns.acquire_owned().await;
+                (channel, generation.start(channel).await)
+            });
+        }
+        let (mut broke, mut last) = (0, None);
+        while let Some(started) = starts.join_next().await {
+            let Ok((channel, Err(error))) = started else { continue };
+            tracing::warn!(module = name, %channel, error = crate::chain(&error), "start failed");
+            if served.contains(&channel) {
+                return Err(NotUp::command(Step::Start, &error));
+            }
+            broke += usize::from(error.is_breakdown());
+            last = Some(error);
+        }
+        match last {
+            Some(error) if broke == total => Err(NotUp::command(Step::Start, &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn private_dir(parent: &Path, name: &str) -> std::io::Result<PathBuf> {
+    let path = parent.join(name);
+    DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+    Ok(path)
+}

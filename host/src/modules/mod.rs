@@ -1,0 +1,126 @@
+//! Service modules: from files in a directory to something that can be called.
+//!
+//! Data flows one way: [`watch`] finds files, [`package`] sorts them, each module's
+//! [`supervisor`] has them examined ([`examine`], [`copy`], [`inspect`]), proven in another process
+//! ([`probe`]), loaded ([`load`]) and brought up ([`lifecycle`], [`generation`]); the [`registry`]
+//! shows it and the [`router`] finds it. Calls of modules come in through the [`gateway`].
+
+pub mod copy;
+pub mod examine;
+pub mod gateway;
+pub mod generation;
+pub mod inspect;
+pub mod lifecycle;
+#[allow(unsafe_code)]
+pub mod load;
+pub mod package;
+pub mod probe;
+pub mod problem;
+pub mod registry;
+pub mod router;
+mod supervisor;
+mod watch;
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch as signal;
+use tokio::task::JoinHandle;
+
+use self::lifecycle::Context;
+use self::probe::Prober;
+use self::registry::Registry;
+use self::router::Router;
+use crate::config::Config;
+use crate::service::Service;
+
+/// All modules of a host.
+pub struct Modules {
+    /// What is known of them.
+    pub registry: Arc<Registry>,
+    /// Who serves which product.
+    pub router: Arc<Router>,
+    down: signal::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Why modules cannot be hosted.
+#[derive(Debug, thiserror::Error)]
+pub enum ModulesError {
+    /// A directory cannot be made or cleared.
+    #[error("preparing the directory {path}")]
+    Directory {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Modules {
+    /// Begins to watch the plugins directory. Private copies of an earlier process are removed:
+    /// nothing of them is mapped any more.
+    ///
+    /// # Errors
+    /// [`ModulesError`].
+    pub fn start(config: &Config, service: Service, prober: Prober) -> Result<Self, ModulesError> {
+        for path in [&config.plugins_dir, &config.cache_dir, &config.data_dir] {
+            prepare(path).map_err(|source| directory(path, source))?;
+        }
+        clear(&config.cache_dir).map_err(|source| directory(&config.cache_dir, source))?;
+        let (registry, router) = (Arc::new(Registry::default()), Arc::new(Router::default()));
+        let context = Context {
+            role: config.role,
+            timeouts: config.module.clone(),
+            removal_grace: config.removal_grace,
+            health_interval: config.health_interval,
+            data_dir: config.data_dir.clone(),
+            cache_dir: config.cache_dir.clone(),
+            settings: config.modules.clone(),
+            log_level: crate::logging::module_level(&config.log),
+            prober,
+            service,
+            registry: Arc::clone(&registry),
+            router: Arc::clone(&router),
+        };
+        let (down, shutdown) = signal::channel(false);
+        let directory = config.plugins_dir.clone();
+        let watching = watch::run(directory, config.rescan, Arc::new(context), shutdown);
+        Ok(Self { registry, router, down, task: tokio::spawn(watching) })
+    }
+
+    /// Takes all modules down and returns when the last one is.
+    pub async fn stop(self) {
+        self.down.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the modules were not taken down in order");
+        }
+    }
+}
+
+/// Returns when the host goes down; also if it does so without having said it.
+async fn going_down(down: &mut signal::Receiver<bool>) {
+    let _ = down.wait_for(|down| *down).await;
+}
+
+fn prepare(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn clear(cache: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "so" || end == "part") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn directory(path: &Path, source: io::Error) -> ModulesError {
+    ModulesError::Directory { path: path.display().to_string(), source }
+}

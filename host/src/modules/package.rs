@@ -1,0 +1,214 @@
+//! What lies in the plugins directory: file names and file attributes, sorted into packages.
+//!
+//! Nothing is opened here. Files that belong to no package (hidden ones, notes, half-named
+//! downloads) are passed over.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use privatix_plugin_api::manifest::{NAME_RULE, is_name};
+
+use super::problem::{Code, Problem};
+
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    mode: u32,
+    owner: u32,
+}
+
+impl From<&fs::Metadata> for Stamp {
+    fn from(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            mode: meta.mode(),
+            owner: meta.uid(),
+        }
+    }
+}
+
+/// One file of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its attributes when the directory was read.
+    pub stamp: Stamp,
+}
+
+impl FileEntry {
+    /// Its name, for sentences.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// The files of one module, as far as they are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PackageFiles {
+    /// The library.
+    pub library: Option<FileEntry>,
+    /// The access template.
+    pub access: Option<FileEntry>,
+    /// The offering template.
+    pub offering: Option<FileEntry>,
+    /// What is wrong before anything is opened: the directory, the name, a second library.
+    pub problem: Option<Problem>,
+}
+
+/// Packages by module name.
+pub type Scan = BTreeMap<String, PackageFiles>;
+
+/// Reads the directory.
+///
+/// # Errors
+/// When it cannot be read; its modules go on meanwhile.
+pub fn scan(directory: &Path) -> io::Result<Scan> {
+    let directory_problem = ownership(&fs::symlink_metadata(directory)?, "the plugins directory");
+    let mut packages = Scan::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(file_name) = entry.file_name().into_string() else { continue };
+        let Some((name, part)) = part_of(&file_name) else { continue };
+        // A file may be gone again by now.
+        let Ok(meta) = fs::symlink_metadata(entry.path()) else { continue };
+        let file = FileEntry { path: entry.path(), stamp: Stamp::from(&meta) };
+        let files = packages.entry(name.to_owned()).or_default();
+        let slot = match part {
+            Part::Library => &mut files.library,
+            Part::Access => &mut files.access,
+            Part::Offering => &mut files.offering,
+        };
+        if slot.is_some() {
+            files.problem = Some(two_libraries(name));
+        }
+        // Either of two names, but the same one each time.
+        if slot.as_ref().is_none_or(|other| other.path > file.path) {
+            *slot = Some(file);
+        }
+    }
+    for (name, files) in &mut packages {
+        if !is_name(name) {
+            files.problem = Some(invalid_name(name));
+        }
+        if directory_problem.is_some() {
+            files.problem.clone_from(&directory_problem);
+        }
+    }
+    Ok(packages)
+}
+
+#[derive(Debug, PartialEq)]
+enum Part {
+    Library,
+    Access,
+    Offering,
+}
+
+fn part_of(file_name: &str) -> Option<(&str, Part)> {
+    if file_name.starts_with('.') {
+        return None;
+    }
+    if let Some(stem) = file_name.strip_suffix(".so") {
+        return Some((stem.strip_prefix("lib").unwrap_or(stem), Part::Library));
+    }
+    if let Some(name) = file_name.strip_suffix(".access.json") {
+        return Some((name, Part::Access));
+    }
+    file_name.strip_suffix(".offering.json").map(|name| (name, Part::Offering))
+}
+
+/// Whether a file or directory is the host's own and nobody else's to write.
+pub fn ownership(meta: &fs::Metadata, what: &str) -> Option<Problem> {
+    let user = nix::unistd::geteuid().as_raw();
+    if meta.uid() != user && meta.uid() != 0 {
+        return Some(Problem::new(
+            Code::WrongOwner,
+            format!("{what} belongs to user {}", meta.uid()),
+            format!("owned by the host's user ({user}) or by root"),
+            format!("chown {user} {what}"),
+        ));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Some(Problem::new(
+            Code::WritableByOthers,
+            format!("{what} has mode {:04o}", meta.mode() & 0o7777),
+            "writable by its owner alone: who can write it can take over the host",
+            format!("chmod go-w {what}"),
+        ));
+    }
+    None
+}
+
+fn two_libraries(name: &str) -> Problem {
+    Problem::new(
+        Code::AmbiguousLibrary,
+        format!("both lib{name}.so and {name}.so"),
+        "one library a module",
+        "remove one of them",
+    )
+}
+
+fn invalid_name(name: &str) -> Problem {
+    Problem::new(
+        Code::InvalidName,
+        format!("a module called {name:?}"),
+        format!("a name of {NAME_RULE}"),
+        "rename the files; the name has to be the one in the module's manifest",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_and_what_they_are() {
+        for (file_name, expected) in [
+            ("libvpn.so", Some(("vpn", Part::Library))),
+            ("vpn.so", Some(("vpn", Part::Library))),
+            ("vpn.access.json", Some(("vpn", Part::Access))),
+            ("vpn.offering.json", Some(("vpn", Part::Offering))),
+            ("liblib.so", Some(("lib", Part::Library))),
+            (".libvpn.so.k3Gz", None),
+            (".libvpn.so", None),
+            ("libvpn.so.part", None),
+            ("libvpn.so.1", None),
+            ("vpn.json", None),
+            ("README", None),
+        ] {
+            assert_eq!(part_of(file_name), expected, "{file_name}");
+        }
+    }
+
+    #[test]
+    fn packages_are_sorted_by_name_and_their_problems_noted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in
+            ["libvpn.so", "vpn.access.json", "two.so", "libtwo.so", "libBad Name.so", "notes.txt"]
+        {
+            fs::write(directory.path().join(name), "x").expect("written");
+        }
+        let packages = scan(directory.path()).expect("readable");
+        let outcome: Vec<_> = packages
+            .iter()
+            .map(|(name, files)| (name.as_str(), files.problem.as_ref().map(|p| p.code.as_str())))
+            .collect();
+        let expected =
+            [("Bad Name", Some("InvalidName")), ("two", Some("AmbiguousLibrary")), ("vpn", None)];
+        assert_eq!(outcome, expected);
+        assert!(packages["vpn"].library.is_some() && packages["vpn"].access.is_some());
+        assert!(packages["vpn"].offering.is_none());
+    }
+}

@@ -1,0 +1,173 @@
+//! Why a package is not running: a stable code, what was found, what is required, how to mend it.
+//!
+//! All codes stand in [`Code`]; those of templates come from the domain, which knows the rules.
+
+use std::fmt;
+
+use privatix_plugin_api::json::JsonError;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::template::TemplateError;
+
+/// A refusal or failure as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable name.
+    pub code: String,
+    /// What was found.
+    pub found: String,
+    /// What is required.
+    pub required: String,
+    /// How to mend it.
+    pub mend: String,
+}
+
+impl Problem {
+    /// A problem in three sentences.
+    pub fn new(
+        code: Code,
+        found: impl Into<String>,
+        required: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        let code = code.to_string();
+        Self { code, found: found.into(), required: required.into(), mend: mend.into() }
+    }
+
+    /// A text that is not acceptable JSON.
+    pub fn json(what: &str, error: &JsonError) -> Self {
+        Self {
+            code: error.code().into(),
+            found: format!("{what}: {error}"),
+            required: "JSON without duplicate keys, with integers from 0 to 9007199254740991"
+                .into(),
+            mend: format!("correct {what} and build the module again, so that its hash is noted"),
+        }
+    }
+
+    /// A template that breaks a rule.
+    pub fn template(file: &str, error: &TemplateError) -> Self {
+        let found = format!("{file}: {}", crate::chain(error));
+        Self {
+            code: error.code().into(),
+            found,
+            required: "a template as docs/templates.md describes it".into(),
+            mend: format!("correct {file} and build the module again, so that its hash is noted"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.code, self.found)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// The stable names of all problems but those of JSON and templates.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Code {
+            /// Every code with its meaning, for the documentation.
+            pub const ALL: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)+];
+        }
+    };
+}
+
+codes! {
+    /// The library has not arrived.
+    LibraryMissing,
+    /// A template has not arrived.
+    TemplateMissing,
+    /// Somebody has a file of the package open for writing, or it changed a moment ago.
+    BeingWritten,
+    /// The name cannot be a module's.
+    InvalidName,
+    /// The package has two libraries.
+    AmbiguousLibrary,
+    /// A symbolic link, a directory or a device.
+    NotRegularFile,
+    /// A file or the directory belongs to another user.
+    WrongOwner,
+    /// A file or the directory can be written by others.
+    WritableByOthers,
+    /// A file cannot be read.
+    Unreadable,
+    /// A file is larger than any module or template.
+    TooLarge,
+    /// Not an ELF file.
+    NotElf,
+    /// An ELF file of which a part is missing.
+    Truncated,
+    /// An ELF file that contradicts itself.
+    MalformedElf,
+    /// Made for another kind of machine.
+    WrongArchitecture,
+    /// An ELF file, but not a shared library.
+    NotSharedObject,
+    /// No manifest, so not a module.
+    NoManifest,
+    /// A manifest that cannot be used.
+    BadManifest,
+    /// The manifest names another module.
+    NameMismatch,
+    /// The library was altered after it was sealed.
+    SealBroken,
+    /// Needs a newer host.
+    ApiTooNew,
+    /// Needs an older host.
+    ApiTooOld,
+    /// A panic of the module would end the host.
+    PanicAbort,
+    /// The module cannot take this node's role.
+    RoleUnsupported,
+    /// The template is not the one the library was built with.
+    TemplateHashMismatch,
+    /// The settings of the module are not valid.
+    BadConfiguration,
+    /// Another module has this product id.
+    DuplicateProduct,
+    /// The dynamic linker refused the library.
+    LoadFailed,
+    /// The library crashed a process that only loaded it.
+    LoadCrashed,
+    /// The library kept a process that only loaded it from ending.
+    LoadTimedOut,
+    /// The library exports no root module.
+    NoRootModule,
+    /// The library was built with another ABI.
+    AbiIncompatible,
+    /// The library's types differ from the host's.
+    LayoutMismatch,
+    /// `create` returned an error.
+    CreateFailed,
+    /// `create` panicked.
+    CreatePanicked,
+    /// `create` did not return in time.
+    CreateTimedOut,
+    /// `configure` returned an error.
+    ConfigureFailed,
+    /// `configure` panicked.
+    ConfigurePanicked,
+    /// `configure` did not answer in time.
+    ConfigureTimedOut,
+    /// `start` returned an error.
+    StartFailed,
+    /// `start` panicked.
+    StartPanicked,
+    /// `start` did not answer in time.
+    StartTimedOut,
+    /// The host could not do its part; see its log.
+    HostFailed,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The variants' names are the stable names.
+        fmt::Debug::fmt(self, out)
+    }
+}

@@ -1,0 +1,32 @@
+//! Which generation serves a product now, and the way of a command to it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use super::generation::Generation;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Router {
+    routes: RwLock<HashMap<Uuid, Arc<Generation>>>,
+}
+
+impl Router {
+    /// The generation that serves a product, if one is running.
+    pub fn route(&self, product: Uuid) -> Option<Arc<Generation>> {
+        self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&product).cloned()
+    }
+
+    /// From now on this generation serves the product.
+    pub fn open(&self, product: Uuid, generation: Arc<Generation>) {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        routes.insert(product, generation);
+    }
+
+    /// From now on nobody serves the product.
+    pub fn close(&self, product: Uuid) {
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).remove(&product);
+    }
+}

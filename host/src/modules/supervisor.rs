@@ -1,0 +1,375 @@
+//! One module's life: looks at its files whenever they change and decides what is to be done.
+//!
+//! Each module has a supervisor of its own, so that one that hangs keeps no other waiting. What
+//! runs goes on until something better is proven: a new version is examined and loaded elsewhere
+//! before the old one is stopped, and if it does not come up the old one is started again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use privatix_plugin_api::message::Health;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::copy::Quiet;
+use super::examine::{self, Checked, Terms};
+use super::lifecycle::{Context, NotUp, Running};
+use super::package::PackageFiles;
+use super::problem::{Code, Problem};
+use super::registry::{State, VersionView};
+
+/// How soon a file that is being written is looked at again.
+const WRITER_POLL: Duration = Duration::from_millis(50);
+
+/// See the module's documentation.
+pub(super) struct Supervisor {
+    name: String,
+    context: Arc<Context>,
+    files: watch::Receiver<PackageFiles>,
+    running: Option<Running>,
+    /// The files that were judged last; nothing is done again while they stay as they are.
+    examined: Option<PackageFiles>,
+    absent_since: Option<Instant>,
+    quiet: Quiet,
+    retry: Option<Retry>,
+    /// Another module has the product id.
+    waits_for_product: bool,
+    mapped: HashSet<String>,
+}
+
+/// A package that said no and is asked again, with back-off.
+struct Retry {
+    at: Instant,
+    attempts: u32,
+    checked: Arc<Checked>,
+}
+
+impl Supervisor {
+    /// A supervisor for the module of this name.
+    pub(super) fn new(name: String, context: Arc<Context>, files: watch::Receiver<PackageFiles>) -> Self {
+        Self {
+            name,
+            context,
+            files,
+            running: None,
+            examined: None,
+            absent_since: None,
+            quiet: Quiet::default(),
+            retry: None,
+            waits_for_product: false,
+            mapped: HashSet::new(),
+        }
+    }
+
+    /// Runs until shutdown, then takes the module down.
+    pub(super) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut freed = self.context.registry.freed();
+        let mut health = tokio::time::interval(self.context.health_interval);
+        health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let wake = self.step().await;
+            tokio::select! {
+                changed = self.files.changed() => if changed.is_err() { break },
+                _ = freed.changed(), if self.waits_for_product => self.examined = None,
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)),
+                    if wake.is_some() => {}
+                _ = health.tick(), if self.running.is_some() => self.ask_health().await,
+                () = super::going_down(&mut shutdown) => break,
+            }
+        }
+        self.end(State::Stopping).await;
+    }
+
+    /// Does what is to be done now; returns when to look again, if not before.
+    async fn step(&mut self) -> Option<Instant> {
+        let files = self.files.borrow_and_update().clone();
+        if files.library.is_none() {
+            return self.library_absent(&files).await;
+        }
+        self.absent_since = None;
+        if self.examined.as_ref() != Some(&files) {
+            self.retry = None;
+            return self.look(files).await;
+        }
+        match &self.retry {
+            Some(retry) if retry.at <= Instant::now() => self.try_again().await,
+            _ => {}
+        }
+        self.retry.as_ref().map(|retry| retry.at)
+    }
+
+    async fn look(&mut self, files: PackageFiles) -> Option<Instant> {
+        match self.examine(files.clone()).await {
+            Err(problem) if problem.code == Code::BeingWritten.to_string() => {
+                self.note(State::Incomplete, problem);
+                return Some(Instant::now() + WRITER_POLL);
+            }
+            Err(problem) => {
+                self.examined = Some(files);
+                let missing = problem.code == Code::TemplateMissing.to_string();
+                self.note(if missing { State::Incomplete } else { State::Refused }, problem);
+            }
+            Ok(checked) => {
+                self.examined = Some(files);
+                self.accept(Arc::new(checked)).await;
+            }
+        }
+        self.retry.as_ref().map(|retry| retry.at)
+    }
+
+    async fn examine(&mut self, files: PackageFiles) -> Result<Checked, Problem> {
+        let (name, context) = (self.name.clone(), &self.context);
+        let empty = || serde_json::Value::Object(serde_json::Map::new());
+        let terms = Terms {
+            role: context.role,
+            cache: context.cache_dir.clone(),
+            settings: context.settings.get(&name).cloned().unwrap_or_else(empty),
+        };
+        let mut quiet = std::mem::take(&mut self.quiet);
+        let examined = tokio::task::spawn_blocking(move || {
+            let verdict = examine::examine(&name, &files, &terms, &mut quiet);
+            (verdict, quiet)
+        });
+        match examined.await {
+            Ok((verdict, quiet)) => {
+                self.quiet = quiet;
+                verdict
+            }
+            Err(error) => Err(Problem::new(
+                Code::HostFailed,
+                format!("examining the package: {error}"),
+                "a package that can be examined",
+                "report this with the files of the package",
+            )),
+        }
+    }
+
+    /// Takes up a package that passed all checks.
+    async fn accept(&mut self, checked: Arc<Checked>) {
+        if self.running.as_ref().is_some_and(|running| running.checked.same_as(&checked)) {
+            self.context.registry.update(&self.name, |view| view.candidate = None);
+            return;
+        }
+        let product = checked.manifest.product_id;
+        let claimed = self.context.registry.claim(product, &self.name);
+        self.waits_for_product = claimed.is_err();
+        if let Err(holder) = claimed {
+            let problem = duplicate(&checked, &holder);
+            return self.note(State::Refused, problem);
+        }
+        match self.running.take() {
+            Some(old) => self.replace(old, checked).await,
+            None => self.start(checked, 0).await,
+        }
+    }
+
+    /// Starts a package where nothing runs.
+    async fn start(&mut self, checked: Arc<Checked>, attempts: u32) {
+        self.enter(State::Starting, None, &checked);
+        match self.bring_up(&checked, &[]).await {
+            Ok(running) => self.serve(running),
+            Err(not_up) => {
+                self.context.registry.release(checked.manifest.product_id, &self.name);
+                self.enter(not_up.state, Some(not_up.problem), &checked);
+                self.retry = not_up.retry.then(|| Retry::after(attempts, checked));
+            }
+        }
+    }
+
+    async fn try_again(&mut self) {
+        let Some(Retry { attempts, checked, .. }) = self.retry.take() else { return };
+        if self.context.registry.claim(checked.manifest.product_id, &self.name).is_ok() {
+            self.start(checked, attempts + 1).await;
+        } else {
+            self.retry = Some(Retry::after(attempts, checked));
+        }
+    }
+
+    /// Puts a new version in the place of a running one, or the old one back.
+    async fn replace(&mut self, old: Running, new: Arc<Checked>) {
+        // What can be proven beforehand costs the running version nothing.
+        if let Err(problem) = self.context.prober.probe(&new.library).await {
+            self.give_back_unless_shared(&new, &old.checked);
+            self.running = Some(old);
+            return self.note_candidate(State::Refused, problem, &new);
+        }
+        let previous = Arc::clone(&old.checked);
+        let served = old.generation.sessions().await.unwrap_or_default();
+        self.enter(State::Stopping, None, &previous);
+        self.context.take_down(&self.name, old).await;
+        self.enter(State::Starting, None, &new);
+        match self.bring_up(&new, &served).await {
+            Ok(running) => {
+                self.give_back_unless_shared(&previous, &new);
+                self.serve(running);
+            }
+            Err(not_up) => self.roll_back(previous, &new, not_up).await,
+        }
+    }
+
+    async fn roll_back(&mut self, previous: Arc<Checked>, new: &Arc<Checked>, why: NotUp) {
+        tracing::error!(module = self.name, problem = %why.problem, "replacement did not come up");
+        self.give_back_unless_shared(new, &previous);
+        self.enter(State::Starting, None, &previous);
+        match self.bring_up(&previous, &[]).await {
+            Ok(running) => self.serve(running),
+            Err(not_up) => {
+                self.enter(State::Failed, Some(not_up.problem), &previous);
+                // It ran before, so it is tried again whatever it died of.
+                self.retry = Some(Retry::after(0, previous));
+            }
+        }
+        self.note_candidate(why.state, why.problem, new);
+    }
+
+    async fn bring_up(
+        &mut self,
+        checked: &Arc<Checked>,
+        served: &[privatix_plugin_api::message::ClientKey],
+    ) -> Result<Running, NotUp> {
+        let outcome = self.context.bring_up(&self.name, checked, served).await;
+        // Refused means that it was not mapped, or mapped and of no use; counted either way.
+        self.mapped.insert(checked.library_hash.clone());
+        let mapped = self.mapped.len();
+        self.context.registry.update(&self.name, |view| view.mapped = mapped);
+        outcome.map(|generation| Running { checked: Arc::clone(checked), generation })
+    }
+
+    fn serve(&mut self, running: Running) {
+        self.enter(State::Running, None, &running.checked);
+        self.context.registry.update(&self.name, |view| {
+            view.candidate = None;
+            view.health = None;
+        });
+        let product = running.checked.manifest.product_id;
+        self.context.router.open(product, Arc::clone(&running.generation));
+        self.running = Some(running);
+    }
+
+    /// The library is not there: perhaps for a moment, perhaps removed.
+    async fn library_absent(&mut self, files: &PackageFiles) -> Option<Instant> {
+        self.examined = None;
+        self.retry = None;
+        self.waits_for_product = false;
+        if self.running.is_some() {
+            let since = *self.absent_since.get_or_insert_with(Instant::now);
+            let until = since + self.context.removal_grace;
+            if Instant::now() < until {
+                return Some(until);
+            }
+            self.end(State::Removed).await;
+            return None;
+        }
+        let view = self.context.registry.get(&self.name);
+        if view.as_ref().is_some_and(|view| view.state == State::Removed) {
+            return None;
+        }
+        if files.access.is_none() && files.offering.is_none() {
+            self.context.registry.forget(&self.name);
+        } else {
+            self.note(State::Incomplete, examine::library_missing(&self.name));
+        }
+        None
+    }
+
+    /// Takes the module down for good.
+    async fn end(&mut self, state: State) {
+        let Some(running) = self.running.take() else { return };
+        let checked = Arc::clone(&running.checked);
+        self.enter(State::Stopping, None, &checked);
+        self.context.take_down(&self.name, running).await;
+        self.context.registry.release(checked.manifest.product_id, &self.name);
+        self.enter(state, None, &checked);
+        self.context.registry.update(&self.name, |view| view.candidate = None);
+    }
+
+    async fn ask_health(&self) {
+        let Some(running) = &self.running else { return };
+        let health = match running.generation.health().await {
+            Ok(Health::Healthy) => "healthy".to_owned(),
+            Ok(Health::Degraded(detail)) => format!("degraded: {detail}"),
+            Ok(Health::Unhealthy(detail)) => format!("unhealthy: {detail}"),
+            Err(error) => format!("unhealthy: {}", crate::chain(&error)),
+        };
+        self.context.registry.update(&self.name, |view| {
+            if view.health.as_ref() != Some(&health) && health != "healthy" {
+                tracing::warn!(module = self.name, health, "the module is not well");
+            }
+            view.health = Some(health);
+        });
+    }
+
+    /// Shows a problem: as the module's where nothing runs, else as that of the new files.
+    fn note(&self, state: State, problem: Problem) {
+        if self.running.is_some() {
+            return self.context.registry.update(&self.name, |view| {
+                view.note_candidate(state, Some(problem), None);
+            });
+        }
+        self.log(state, Some(&problem));
+        self.context.registry.update(&self.name, |view| view.enter(state, Some(problem)));
+    }
+
+    fn note_candidate(&self, state: State, problem: Problem, new: &Checked) {
+        let version = Some(version(new));
+        self.context.registry.update(&self.name, |view| {
+            view.note_candidate(state, Some(problem), version);
+        });
+    }
+
+    fn enter(&self, state: State, problem: Option<Problem>, checked: &Checked) {
+        self.log(state, problem.as_ref());
+        self.context.registry.update(&self.name, |view| {
+            view.enter(state, problem);
+            view.version = Some(version(checked));
+        });
+    }
+
+    fn log(&self, state: State, problem: Option<&Problem>) {
+        let (module, state) = (self.name.as_str(), state.as_str());
+        match problem {
+            None => tracing::info!(module, state, "module"),
+            Some(problem) if problem.code == Code::BeingWritten.to_string() => {
+                tracing::debug!(module, state, %problem, "module");
+            }
+            Some(problem) => tracing::warn!(module, state, %problem, "module"),
+        }
+    }
+
+    fn give_back_unless_shared(&self, checked: &Checked, kept: &Checked) {
+        if checked.manifest.product_id != kept.manifest.product_id {
+            self.context.registry.release(checked.manifest.product_id, &self.name);
+        }
+    }
+}
+
+impl Retry {
+    /// 5 s, 10 s, … 5 min.
+    fn after(attempts: u32, checked: Arc<Checked>) -> Self {
+        let seconds = 5u64.saturating_mul(1 << attempts.min(6)).min(300);
+        Self { at: Instant::now() + Duration::from_secs(seconds), attempts, checked }
+    }
+}
+
+fn version(checked: &Checked) -> VersionView {
+    VersionView {
+        version: checked.manifest.version.clone(),
+        library: checked.library_hash.clone(),
+        product_id: checked.manifest.product_id,
+        api_version: checked.api_version,
+        sealed: checked.sealed(),
+    }
+}
+
+fn duplicate(checked: &Checked, holder: &str) -> Problem {
+    Problem::new(
+        Code::DuplicateProduct,
+        format!("product id {} belongs to the module {holder:?}", checked.manifest.product_id),
+        "a product id of its own",
+        format!(
+            "remove one of the two modules, or give this one a new id and build it again \
+                 (it is taken up by itself when {holder:?} is gone)"
+        ),
+    )
+}

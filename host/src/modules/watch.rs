@@ -1,0 +1,121 @@
+//! Watches the plugins directory and hands each module's files to its supervisor.
+//!
+//! Every event means no more than "look again": events come early, merged, or not at all. What is
+//! true is what a scan finds, and one is made now and then without any event.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::lifecycle::Context;
+use super::package::{self, PackageFiles, Scan};
+use super::supervisor::Supervisor;
+
+/// A slow copy makes an event for each write; scans are not made more often than this.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// Watches until shutdown, then waits until every module has been taken down.
+pub(super) async fn run(
+    directory: PathBuf,
+    rescan: Duration,
+    context: Arc<Context>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let look = Arc::new(Notify::new());
+    let mut eyes = Eyes { directory: directory.clone(), look: Arc::clone(&look), watched: None };
+    let mut flock =
+        Flock { context, shutdown: shutdown.clone(), files: HashMap::new(), tasks: JoinSet::new() };
+    let mut last_error = None;
+    loop {
+        eyes.open();
+        match package::scan(&directory) {
+            Ok(scan) => {
+                last_error = None;
+                flock.hand_out(scan);
+            }
+            // Running modules go on: a directory that cannot be read is not an empty one.
+            Err(error) => complain(&mut last_error, &directory, &error),
+        }
+        tokio::time::sleep(BREATH).await;
+        tokio::select! {
+            () = look.notified() => {}
+            () = tokio::time::sleep(rescan) => {}
+            () = super::going_down(&mut shutdown) => break,
+        }
+    }
+    while flock.tasks.join_next().await.is_some() {}
+}
+
+fn complain(last: &mut Option<String>, directory: &Path, error: &io::Error) {
+    let text = error.to_string();
+    if last.as_ref() != Some(&text) {
+        tracing::error!(directory = %directory.display(), error = text, "the plugins directory cannot be read");
+        *last = Some(text);
+    }
+}
+
+/// The watch on the directory, made anew when the directory is another one.
+struct Eyes {
+    directory: PathBuf,
+    look: Arc<Notify>,
+    watched: Option<((u64, u64), RecommendedWatcher)>,
+}
+
+impl Eyes {
+    fn open(&mut self) {
+        let identity = std::fs::metadata(&self.directory).map(|meta| (meta.dev(), meta.ino())).ok();
+        if identity.is_some() && identity == self.watched.as_ref().map(|(known, _)| *known) {
+            return;
+        }
+        self.watched = None;
+        let Some(identity) = identity else { return };
+        let look = Arc::clone(&self.look);
+        let watcher =
+            notify::recommended_watcher(move |_: notify::Result<notify::Event>| look.notify_one())
+                .and_then(|mut watcher| {
+                    watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
+                    Ok(watcher)
+                });
+        match watcher {
+            Ok(watcher) => self.watched = Some((identity, watcher)),
+            // The rescan still finds everything, only later.
+            Err(error) => {
+                tracing::warn!(%error, "the plugins directory cannot be watched, only scanned")
+            }
+        }
+    }
+}
+
+/// The supervisors.
+struct Flock {
+    context: Arc<Context>,
+    shutdown: watch::Receiver<bool>,
+    files: HashMap<String, watch::Sender<PackageFiles>>,
+    tasks: JoinSet<()>,
+}
+
+impl Flock {
+    fn hand_out(&mut self, mut scan: Scan) {
+        for (name, sender) in &self.files {
+            let files = scan.remove(name).unwrap_or_default();
+            sender.send_if_modified(|known| {
+                let changed = *known != files;
+                *known = files;
+                changed
+            });
+        }
+        for (name, files) in scan {
+            let (sender, receiver) = watch::channel(files);
+            let supervisor = Supervisor::new(name.clone(), Arc::clone(&self.context), receiver);
+            self.tasks.spawn(supervisor.run(self.shutdown.clone()));
+            self.files.insert(name, sender);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The operator's way to a running host: HTTP over a Unix socket that only its owner can open.
+
+mod api;
+pub mod client;
+mod socket;
+pub mod view;
+
+pub use self::api::{Api, serve};
+pub use self::socket::{SocketError, listen};

@@ -1,0 +1,106 @@
+//! The database: the only place that names sqlx. Functions are called noun first.
+//!
+//! Reads go through the pool; whatever reads and then writes does so in a [`Txn`], which takes the
+//! write lock at its beginning. No rule is decided here.
+
+mod channel;
+mod product;
+mod session;
+mod template;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+
+pub use self::channel::ChannelRow;
+pub use self::product::{ProductRow, ProductUpsert};
+pub use self::session::{NewSession, SessionRow};
+pub use self::template::TemplateRow;
+
+/// A database that did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("database: {step}")]
+pub struct StoreError {
+    step: &'static str,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl StoreError {
+    fn at<E: std::error::Error + Send + Sync + 'static>(step: &'static str) -> impl Fn(E) -> Self {
+        move |source| Self { step, source: Box::new(source) }
+    }
+}
+
+/// The result of a database step.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// See the module's documentation. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// A write transaction; rolled back when dropped.
+pub struct Txn {
+    inner: Transaction<'static, Sqlite>,
+}
+
+impl Store {
+    /// Opens the database, makes it if it is not there, and brings it up to date.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, is no database, or was written by a newer host.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
+        let pool = pool.map_err(StoreError::at("opening"))?;
+        let migrated = sqlx::migrate!("../migrations").run(&pool).await;
+        migrated.map_err(StoreError::at("bringing the tables up to date"))?;
+        Ok(Self { pool })
+    }
+
+    /// Begins a write.
+    ///
+    /// # Errors
+    /// When the write lock is not to be had.
+    pub async fn begin(&self) -> Result<Txn> {
+        let inner = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        Ok(Txn { inner: inner.map_err(StoreError::at("beginning a write"))? })
+    }
+
+    /// Closes all connections; the write-ahead log is folded in.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Txn {
+    /// Puts everything on disk.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub async fn commit(self) -> Result<()> {
+        self.inner.commit().await.map_err(StoreError::at("committing"))
+    }
+}
+
+/// Integers of the domain end at 2⁵³−1, those of the database at 2⁶³−1.
+fn to_db(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Nothing negative is ever stored.
+fn from_db(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

@@ -1,0 +1,146 @@
+//! The side that buys: logs in with what the access message says and keeps the connection.
+//!
+//! The first connection is made within `start`, so that the core hears why it failed. A connection
+//! lost later is made again until `stop`, because nobody else would: the channel is still active.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use privatix_plugin_api::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::{Ended, LOGIN_TIME, Line, RETRY, Session, Shared, read_line};
+
+/// Why there is no connection, beside what the core refused.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("the access message has no additional parameter \"address\"")]
+    NoAddress,
+    #[error("connecting to {address}")]
+    Connect {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("logging in")]
+    Login(#[source] io::Error),
+    #[error("the agent answered {0:?}")]
+    Denied(String),
+    #[error("the greeting")]
+    Greeting(#[source] io::Error),
+    #[error("the module is shutting down")]
+    Ending,
+}
+
+/// A connection that is logged in and greeted.
+struct Call {
+    stream: BufReader<TcpStream>,
+    session: Session,
+}
+
+/// Connects, unless that is done, and leaves a task that keeps the connection.
+pub(crate) async fn start(shared: &Arc<Shared>, channel: ClientKey) -> Result<Started, Error> {
+    let access = shared.core.get_access(channel).await?;
+    // The nonce is new in every access message.
+    if shared.lines.serves(channel, &access.nonce).await {
+        return Ok(Started::Ready);
+    }
+    let mut line = shared.lines.open(channel, &access.nonce).await.ok_or(ConnectError::Ending)?;
+    let call = connect(shared, &mut line, &access).await?;
+    tokio::spawn(keep(Arc::clone(shared), line, call));
+    Ok(Started::Ready)
+}
+
+async fn keep(shared: Arc<Shared>, mut line: Line, first: Call) {
+    let mut next = Some(first);
+    while let Some(Call { stream, session }) = next {
+        let traffic = drain(stream, Arc::clone(&session.used));
+        if session.run(traffic, &mut line, shared.settings().report_ms).await == Ended::Cut {
+            return;
+        }
+        tracing::warn!(channel = %line.channel, "connection lost");
+        next = reconnect(&shared, &mut line).await;
+    }
+}
+
+/// A new connection, or `None` once the line is cut.
+async fn reconnect(shared: &Shared, line: &mut Line) -> Option<Call> {
+    loop {
+        tokio::select! {
+            () = line.is_cut() => return None,
+            () = sleep(RETRY) => {}
+        }
+        let outcome = match shared.core.get_access(line.channel).await {
+            Ok(access) => connect(shared, line, &access).await,
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
+            Ok(call) => return Some(call),
+            Err(error) => tracing::debug!(channel = %line.channel, error, "not connected again"),
+        }
+    }
+}
+
+async fn connect(shared: &Shared, line: &mut Line, access: &AccessMessage) -> Result<Call, Error> {
+    let address = access.additional_params.get("address").ok_or(ConnectError::NoAddress)?;
+    let stream = in_time(line, TcpStream::connect(address)).await;
+    let stream =
+        stream.map_err(|source| ConnectError::Connect { address: address.clone(), source })?;
+    let mut stream = BufReader::new(stream);
+    let login = format!("{} {}\n", line.channel, access.password.0);
+    match in_time(line, ask(&mut stream, &login)).await.map_err(ConnectError::Login)? {
+        Some(answer) if answer == "ok" => {}
+        answer => return Err(ConnectError::Denied(answer.unwrap_or_default()).into()),
+    }
+    let session = Session::start(&shared.core, line, None).await?;
+    let greeting = shared.settings().greeting.as_bytes();
+    match in_time(line, greet(&mut stream, greeting, &session.used)).await {
+        Ok(()) => Ok(Call { stream, session }),
+        Err(error) => {
+            session.finish().await;
+            Err(ConnectError::Greeting(error).into())
+        }
+    }
+}
+
+/// The agent's answer to the login line.
+async fn ask(stream: &mut BufReader<TcpStream>, login: &str) -> io::Result<Option<String>> {
+    stream.write_all(login.as_bytes()).await?;
+    read_line(stream).await
+}
+
+/// Sends the greeting and sees whether it comes back.
+async fn greet(
+    stream: &mut BufReader<TcpStream>,
+    greeting: &[u8],
+    used: &AtomicU64,
+) -> io::Result<()> {
+    stream.write_all(greeting).await?;
+    used.fetch_add(greeting.len() as u64, SeqCst);
+    let mut echoed = vec![0; greeting.len()];
+    stream.read_exact(&mut echoed).await?;
+    used.fetch_add(echoed.len() as u64, SeqCst);
+    if echoed == greeting { Ok(()) } else { Err(io::Error::other("something else came back")) }
+}
+
+/// Waits for the end of the connection. Nothing was sent, so nothing should come; it is counted.
+async fn drain(mut stream: BufReader<TcpStream>, used: Arc<AtomicU64>) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            received => used.fetch_add(received as u64, SeqCst),
+        };
+    }
+}
+
+/// Takes a step unless it takes too long or the line is cut, so that `stop` need not wait for it.
+async fn in_time<T>(line: &mut Line, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::select! {
+        () = line.is_cut() => Err(io::Error::other("no longer wanted")),
+        outcome = timeout(LOGIN_TIME, step) => outcome.unwrap_or_else(|late| Err(late.into())),
+    }
+}
