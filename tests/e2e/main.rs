@@ -1,1 +1,8 @@
-fn main() {}
+//! The whole host as its operator meets it: the real binary in a directory of its own, real files
+//! dropped into it, and its own socket to ask what became of them.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod support;
+
+mod replacement;

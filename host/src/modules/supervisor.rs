@@ -47,7 +47,11 @@ struct Retry {
 
 impl Supervisor {
     /// A supervisor for the module of this name.
-    pub(super) fn new(name: String, context: Arc<Context>, files: watch::Receiver<PackageFiles>) -> Self {
+    pub(super) fn new(
+        name: String,
+        context: Arc<Context>,
+        files: watch::Receiver<PackageFiles>,
+    ) -> Self {
         Self {
             name,
             context,
@@ -280,7 +284,9 @@ impl Supervisor {
         self.enter(State::Stopping, None, &checked);
         self.context.take_down(&self.name, running).await;
         self.context.registry.release(checked.manifest.product_id, &self.name);
-        self.enter(state, None, &checked);
+        if state != State::Stopping {
+            self.enter(state, None, &checked);
+        }
         self.context.registry.update(&self.name, |view| view.candidate = None);
     }
 

@@ -40,7 +40,7 @@ impl Service {
         let now = clock::unix_now();
         txn.session_close_open(key, now).await.map_err(internal)?;
         let session = NewSession {
-            id: SessionId(Uuid::new_v4()),
+            id: SessionId(Uuid::now_v7()),
             channel: key,
             client_address: place.address.map(|address| address.to_string()),
             client_port: place.port,

@@ -53,12 +53,13 @@ pub fn load(copy: &Path) -> Result<ModuleRootRef, Problem> {
 }
 
 fn incompatible(error: &LibraryError) -> Problem {
-    let code = match error {
-        LibraryError::AbiInstability(_) => Code::LayoutMismatch,
-        _ => Code::AbiIncompatible,
-    };
-    // abi_stable's account of a layout runs over pages.
+    let required = "the root module of privatix-plugin-api's ABI version 1";
+    if let LibraryError::AbiInstability(_) = error {
+        // abi_stable's account of it runs over pages, for whoever made the library.
+        tracing::debug!(%error, "the layout of the root module differs");
+        let found = "a root module whose types differ from the host's";
+        return Problem::new(Code::LayoutMismatch, found, required, REBUILD);
+    }
     let found: String = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    let found = found.chars().take(600).collect::<String>();
-    Problem::new(code, found, "the root module of privatix-plugin-api's ABI version 1", REBUILD)
+    Problem::new(Code::AbiIncompatible, found, required, REBUILD)
 }

@@ -1,8 +1,8 @@
 //! One library for all the ways in which a module can misbehave.
 //!
 //! The fault is chosen by the name the host gives the module, so that the tests make a faulty
-//! module by copying the library under another name; the setting `fault` overrides it from
-//! `configure` on. Under any other name it behaves well and reports usage for every channel.
+//! module by copying the library under another name, or writes a fault's name into the library; the
+//! setting `fault` overrides both from `configure` on. Under any other name it behaves well and reports usage for every channel.
 
 mod fault;
 mod meter;
@@ -70,7 +70,7 @@ impl Faulty {
 
 impl ServiceModule for Faulty {
     async fn create(core: Core, host: HostInfo) -> Result<Self, Error> {
-        let named = Fault::by_name(&host.name);
+        let named = Fault::of_library(&host.name);
         match named {
             Fault::CreatePanics => panic!("create was asked to panic"),
             Fault::CreateFails => return Err("create was asked to fail".into()),

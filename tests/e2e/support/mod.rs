@@ -1,0 +1,25 @@
+//! What every story needs: modules to drop, a node to drop them into, a way to wait.
+
+pub(crate) mod module;
+pub(crate) mod node;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use self::module::Package;
+pub(crate) use self::node::Node;
+
+/// How long anything may take that is expected to happen; far more than it needs, since only a
+/// failing test waits so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until there is an answer.
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
