@@ -8,6 +8,7 @@
 //! `PRIVATIX_HOME`, which the command line reads.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,6 +80,14 @@ pub struct Config {
     /// Section `[module_timeouts]`.
     #[serde(rename = "module_timeouts")]
     pub module: ModuleTimeouts,
+    /// Section `[channels]`.
+    pub channels: Channels,
+    /// Section `[exchange]`.
+    pub exchange: Exchange,
+    /// Section `[agent]`.
+    pub agent: Agent,
+    /// Section `[client]`.
+    pub client: Client,
     /// Sections `[modules.<name>]`, each a JSON object by the module's name, in the form of
     /// [`privatix_plugin_api::json`].
     pub modules: BTreeMap<String, Value>,
@@ -106,6 +115,72 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// What holds for every channel.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub struct Channels {
+    /// How long a started channel may take to become active.
+    #[serde(deserialize_with = "fields::seconds")]
+    pub activation_timeout: Duration,
+}
+
+/// The way between agents and clients.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    /// Where an agent listens.
+    pub listen: SocketAddr,
+    /// Where clients reach it; empty for the address it listens on.
+    pub url: String,
+    /// Requests a client address may make in a minute.
+    #[serde(deserialize_with = "fields::count")]
+    pub requests_per_minute: u32,
+}
+
+/// Whose orders an agent accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "lowercase")]
+pub enum OrderPolicy {
+    /// Those of named clients.
+    Allowlist,
+    /// Each is decided on by hand.
+    Manual,
+    /// Everybody's.
+    Open,
+}
+
+/// What only matters to an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// Whose orders are accepted.
+    pub orders: OrderPolicy,
+    /// Signing keys of named clients, as text.
+    pub allowlist: Vec<String>,
+    /// Channels one client may have at a time.
+    #[serde(deserialize_with = "fields::count")]
+    pub max_channels_per_client: u32,
+    /// Orders one client may make in an hour.
+    #[serde(deserialize_with = "fields::count")]
+    pub max_orders_per_hour: u32,
+    /// Told to clients instead of what the module found out; empty for the module's.
+    pub service_endpoint_address: String,
+}
+
+/// What only matters to a client.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// How often agents are asked about live channels.
+    #[serde(deserialize_with = "fields::seconds")]
+    pub poll_interval: Duration,
 }
 
 /// How long a module may take to answer each call.

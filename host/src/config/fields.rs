@@ -28,6 +28,14 @@ fn bounded<'de, D: Deserializer<'de>>(deserializer: D, least: u64) -> Result<Dur
     Ok(Duration::from_secs(seconds))
 }
 
+/// How many of something are allowed; at least one.
+pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("0 is not 1 or more")),
+        count => Ok(count),
+    }
+}
+
 /// A path that can name something other than the home directory itself.
 pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     let path = String::deserialize(deserializer)?;
