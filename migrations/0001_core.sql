@@ -22,19 +22,87 @@ CREATE TABLE products (
     updated_at        BIGINT NOT NULL
 );
 
+-- Agents whose offerings a client accepts; keys as base64url.
+CREATE TABLE agents (
+    signing_key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    pinned_at   BIGINT NOT NULL
+);
+
+-- An agent's own offerings, or those that a client has fetched.
+CREATE TABLE offerings (
+    hash         TEXT PRIMARY KEY,
+    product      UUID NOT NULL REFERENCES products (id),
+    agent        TEXT NOT NULL,
+    message      TEXT NOT NULL,
+    -- How many more orders the agent takes; a client only knows what was offered.
+    supply_left  BIGINT NOT NULL,
+    made_at      BIGINT NOT NULL,
+    withdrawn_at BIGINT
+);
+
+-- Orders, received or sent. `reply` is the agent's signed answer.
+CREATE TABLE orders (
+    hash       TEXT PRIMARY KEY,
+    offering   TEXT NOT NULL REFERENCES offerings (hash),
+    client     TEXT NOT NULL,
+    nonce      TEXT NOT NULL,
+    message    TEXT NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('waiting', 'accepted', 'rejected')),
+    -- Whether the channel begins with the hold `user`.
+    held       SMALLINT NOT NULL,
+    reply      TEXT,
+    created_at BIGINT NOT NULL,
+    UNIQUE (client, nonce)
+);
+
 CREATE TABLE channels (
-    id              UUID PRIMARY KEY,
-    product         UUID NOT NULL REFERENCES products (id),
+    id               UUID PRIMARY KEY,
+    product          UUID NOT NULL REFERENCES products (id),
+    order_hash       TEXT NOT NULL UNIQUE REFERENCES orders (hash),
+    offering         TEXT NOT NULL REFERENCES offerings (hash),
+    -- The other party's signing key; and, for an agent, the client's sealing key.
+    peer             TEXT NOT NULL,
+    peer_sealing     TEXT,
+    deposit          BIGINT NOT NULL,
     -- The template the channel was made with; it keeps it when the product's changes.
-    access_template TEXT NOT NULL REFERENCES templates (hash),
-    status          TEXT NOT NULL,
-    holds           SMALLINT NOT NULL,
-    reason          TEXT NOT NULL,
-    since           BIGINT NOT NULL,
-    created_at      BIGINT NOT NULL
+    access_template  TEXT NOT NULL REFERENCES templates (hash),
+    -- The agent: number of the access message to hand out, and that message sealed, once made.
+    -- The client: number of the newest verified one, and that message opened.
+    access_serial    BIGINT NOT NULL,
+    access           TEXT,
+    status           TEXT NOT NULL,
+    holds            SMALLINT NOT NULL,
+    reason           TEXT NOT NULL,
+    since            BIGINT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    -- What the module has still to be told: the outbox. Written with what caused it.
+    command          TEXT CHECK (command IN ('start', 'stop')),
+    command_number   BIGINT NOT NULL,
+    command_attempts SMALLINT NOT NULL,
+    command_due      BIGINT NOT NULL,
+    -- By when an activating channel has to be active.
+    activate_by      BIGINT,
+    -- When the hold `fault` is lifted, and how often in a row it was set.
+    fault_until      BIGINT,
+    fault_count      SMALLINT NOT NULL
 );
 
 CREATE INDEX channels_live ON channels (product) WHERE status <> 'terminated';
+CREATE INDEX channels_commands ON channels (command_due) WHERE command IS NOT NULL;
+CREATE INDEX channels_activating ON channels (activate_by) WHERE activate_by IS NOT NULL;
+CREATE INDEX channels_faulty ON channels (fault_until) WHERE fault_until IS NOT NULL;
+
+-- Every change of a channel's status or holds.
+CREATE TABLE channel_changes (
+    channel UUID NOT NULL REFERENCES channels (id),
+    at      BIGINT NOT NULL,
+    status  TEXT NOT NULL,
+    holds   SMALLINT NOT NULL,
+    reason  TEXT NOT NULL
+);
+
+CREATE INDEX changes_of_channel ON channel_changes (channel);
 
 CREATE TABLE sessions (
     id             UUID PRIMARY KEY,
@@ -49,3 +117,11 @@ CREATE TABLE sessions (
 
 CREATE INDEX sessions_of_channel ON sessions (channel);
 CREATE UNIQUE INDEX sessions_open ON sessions (channel) WHERE stopped_at IS NULL;
+
+-- Nonces of requests that were answered, until their time is over.
+CREATE TABLE nonces (
+    peer    TEXT NOT NULL,
+    nonce   TEXT NOT NULL,
+    expires BIGINT NOT NULL,
+    PRIMARY KEY (peer, nonce)
+);

@@ -8,14 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use privatix_plugin_api::manifest::Role;
 
 use crate::config::Config;
+use crate::exchange::peer::Peer;
+use crate::exchange::{identity, server, sync};
 use crate::modules::Modules;
 use crate::modules::probe::Prober;
 use crate::operator::{self, Api};
-use crate::service::Service;
+use crate::service::{Service, Settings};
 use crate::store::Store;
 use crate::{config, logging};
 
@@ -31,15 +36,22 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let store = Store::open(&config.database)
         .await
         .with_context(|| format!("the database {}", config.database.display()))?;
-    let service = Service::new(store.clone(), config.role);
-    let modules = Modules::start(&config, service, Prober::this_binary())?;
-    let api = Api { registry: modules.registry.clone(), store: store.clone() };
+    let exchange = exchange_listener(&config).await?;
+    let identity = identity::read(&home.join(identity::FILE_NAME))?;
+    let settings = settings(&config, exchange.as_ref().map(|(_, url)| url.clone()));
+    let service = Service::new(store.clone(), identity, settings);
+    let peer = Peer::new().context("preparing the way to agents")?;
+    let modules = Modules::start(&config, service.clone(), Prober::this_binary())?;
+    let api = Api {
+        registry: modules.registry.clone(),
+        store: store.clone(),
+        service: service.clone(),
+        peer: peer.clone(),
+    };
     let listener = operator::listen(&config.socket)?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let operator = tokio::spawn(operator::serve(listener, api, async {
-        // Dropped is as good as sent.
-        let _ = stopped.await;
-    }));
+    let (stop, stopped) = watch::channel(false);
+    let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
+    let exchange = tokio::spawn(exchange_run(exchange, service, peer, config.clone(), stopped));
     tell(&[NotifyState::Ready]);
     let (role, home) = (config.role.as_str(), config.home.display().to_string());
     tracing::info!(role, home, version = env!("CARGO_PKG_VERSION"), "running");
@@ -56,8 +68,10 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
             false
         }
     };
-    drop(stop);
+    // No request is answered from here on; what was under way was for modules that are gone.
+    stop.send_replace(true);
     operator.abort();
+    exchange.abort();
     // The socket may have been replaced by hand; then there is nothing to remove.
     let _ = std::fs::remove_file(&config.socket);
     store.close().await;
@@ -66,6 +80,59 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// An agent's listener and the URL under which clients reach it.
+async fn exchange_listener(config: &Config) -> anyhow::Result<Option<(TcpListener, String)>> {
+    if config.role != Role::Agent {
+        return Ok(None);
+    }
+    let address = config.exchange.listen;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("listening for clients on {address}"))?;
+    let url = match config.exchange.url.trim_end_matches('/') {
+        "" => format!("http://{}", listener.local_addr()?),
+        url => url.to_owned(),
+    };
+    tracing::info!(url, listen = %listener.local_addr()?, "listening for clients");
+    Ok(Some((listener, url)))
+}
+
+fn settings(config: &Config, exchange: Option<String>) -> Settings {
+    let agent = &config.agent;
+    let endpoint = agent.service_endpoint_address.clone();
+    Settings {
+        role: config.role,
+        activation_timeout: config.channels.activation_timeout,
+        exchange: exchange.unwrap_or_default(),
+        orders: agent.orders,
+        allowlist: agent.allowlist.clone(),
+        max_channels_per_client: agent.max_channels_per_client,
+        max_orders_per_hour: agent.max_orders_per_hour,
+        service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
+    }
+}
+
+/// An agent answers its clients; a client keeps up with its agents.
+async fn exchange_run(
+    listener: Option<(TcpListener, String)>,
+    service: Service,
+    peer: Peer,
+    config: Config,
+    stopped: watch::Receiver<bool>,
+) {
+    let Some((listener, _)) = listener else {
+        return sync::run(service, peer, config.client.poll_interval, stopped).await;
+    };
+    let limit = config.exchange.requests_per_minute;
+    if let Err(error) = server::serve(listener, service, limit, until(stopped)).await {
+        tracing::error!(%error, "clients are not answered any more");
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // Dropped is as good as said.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// One host a home directory.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 mod daemon;
 pub mod domain;
+pub mod exchange;
 pub mod logging;
 pub mod modules;
 pub mod operator;

@@ -10,9 +10,19 @@ use privatix_plugin_api::manifest::Role;
 
 use super::output;
 use crate::config;
+use crate::exchange::identity;
 
 /// Makes a node; nothing that is there is changed.
-pub(super) fn init(home: &Path, role: Role) -> anyhow::Result<()> {
+pub(super) fn init(
+    home: &Path,
+    role: Role,
+    import: Option<&Path>,
+    export: Option<&Path>,
+) -> anyhow::Result<()> {
+    let identity = match import {
+        Some(path) => identity::read(path)?,
+        None => identity::generate()?,
+    };
     let plugins = home.join("plugins");
     DirBuilder::new()
         .recursive(true)
@@ -29,6 +39,10 @@ pub(super) fn init(home: &Path, role: Role) -> anyhow::Result<()> {
     };
     let written = file.write_all(config::default_file(role).as_bytes());
     written.with_context(|| format!("writing {}", path.display()))?;
+    identity::write(&home.join(identity::FILE_NAME), &identity)?;
+    if let Some(path) = export {
+        identity::write(path, &identity)?;
+    }
     output::text(&format!(
         "Made a node that is {role} in {home}\n\
          \n\

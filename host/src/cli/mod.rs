@@ -2,10 +2,15 @@
 
 #![allow(clippy::print_stderr)]
 
+mod channel;
+mod identity;
 mod init;
 mod module;
+mod offering;
+mod order;
 mod output;
 mod product;
+mod session;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -41,7 +46,15 @@ enum Command {
         /// The side this node takes
         #[arg(long, value_enum)]
         role: CliRole,
+        /// Take the identity from this file instead of making a new one
+        #[arg(long, value_name = "FILE")]
+        import: Option<PathBuf>,
+        /// Write a copy of the identity to this new file, to be kept in a safe place
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
     },
+    /// Who this node is, to be told to the other party
+    Identity,
     /// Run the node until SIGTERM or Ctrl-C
     Run,
     /// The modules in the plugins directory
@@ -53,6 +66,17 @@ enum Command {
     /// The templates that modules have registered
     #[command(subcommand)]
     Template(template::Command),
+    /// What is sold and bought
+    #[command(subcommand)]
+    Offering(offering::Command),
+    /// Order what an agent offers; decide on orders
+    Order(order::Order),
+    /// What orders have become
+    #[command(subcommand)]
+    Channel(channel::Command),
+    /// Uses of channels
+    #[command(subcommand)]
+    Session(session::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -99,7 +123,14 @@ pub fn main() -> ExitCode {
 
 fn execute(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
     match command {
-        Command::Init { role } => init::init(home, role.into()),
+        Command::Init { role, import, export } => {
+            init::init(home, role.into(), import.as_deref(), export.as_deref())
+        }
+        Command::Identity => runtime(false)?.block_on(identity::run(home, json)),
+        Command::Offering(command) => runtime(false)?.block_on(offering::run(command, home, json)),
+        Command::Order(order) => runtime(false)?.block_on(order::run(order, home, json)),
+        Command::Channel(command) => runtime(false)?.block_on(channel::run(command, home, json)),
+        Command::Session(command) => runtime(false)?.block_on(session::run(command, home, json)),
         Command::Run => runtime(true)?.block_on(daemon::run(home)),
         Command::Module(command) => runtime(false)?.block_on(module::run(command, home, json)),
         Command::Product(command) => runtime(false)?.block_on(product::run(command, home, json)),

@@ -53,14 +53,7 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
 }
 
 async fn get(home: &Path, name: &str) -> anyhow::Result<ModuleView> {
-    // A name is a part of the path; whatever else it holds is no name.
-    let name: String = name
-        .bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect();
+    let name = output::segment(name);
     Ok(host(home)?.get(&format!("/v1/modules/{name}")).await?)
 }
 

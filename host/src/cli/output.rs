@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::domain::present::Line;
+
 /// Writes as it is.
 pub(super) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
@@ -38,6 +40,25 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()
         lines.push('\n');
     }
     text(&lines)
+}
+
+/// A message as its template has it shown.
+pub(super) fn lines(lines: &[Line]) -> anyhow::Result<()> {
+    let width = lines.iter().map(|line| line.label.chars().count()).max().unwrap_or(0);
+    let shown = lines.iter().map(|line| {
+        let help = line.help.as_ref().map(|help| format!("  ({help})")).unwrap_or_default();
+        format!("{:width$}  {}{help}", line.label, line.value)
+    });
+    text(&shown.collect::<Vec<_>>().join("\n"))
+}
+
+/// One part of a request's path, whatever it holds.
+pub(super) fn segment(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
 }
 
 /// How long ago, in one unit.

@@ -58,6 +58,20 @@ fn the_shortest_file_gives_the_defaults() {
             call: ten,
             shutdown: ten,
         },
+        channels: Channels { activation_timeout: Duration::from_secs(60) },
+        exchange: Exchange {
+            listen: ([127, 0, 0, 1], 8480).into(),
+            url: String::new(),
+            requests_per_minute: 600,
+        },
+        agent: Agent {
+            orders: OrderPolicy::Allowlist,
+            allowlist: Vec::new(),
+            max_channels_per_client: 10,
+            max_orders_per_hour: 60,
+            service_endpoint_address: String::new(),
+        },
+        client: Client { poll_interval: Duration::from_secs(5) },
         modules: BTreeMap::new(),
     };
     assert_eq!(config, expected);

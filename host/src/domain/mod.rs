@@ -1,5 +1,12 @@
 //! The rules, as pure functions and types: no I/O, no clock, no async.
 
+pub mod access;
+pub mod account;
+pub mod identity;
+pub mod offering;
+pub mod order;
+pub mod present;
+pub mod signed;
 pub mod status;
 pub mod template;
 pub mod usage;

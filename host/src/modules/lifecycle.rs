@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use privatix_plugin_api::manifest::Role;
-use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel};
+use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel, Started};
 use privatix_plugin_api::{Fault, FaultKind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::examine::Checked;
 use super::gateway::{Gate, Gateway};
@@ -24,7 +25,7 @@ use super::problem::{Code, Problem};
 use super::registry::{Registry, State};
 use super::router::Router;
 use crate::config::ModuleTimeouts;
-use crate::service::{Caller, Registration, Service};
+use crate::service::{Answer, Caller, Registration, Service};
 
 /// Starts sent to a module at once when it comes up.
 const STARTS_AT_ONCE: usize = 64;
@@ -231,7 +232,8 @@ impl Context {
         generation: &Arc<Generation>,
         served: &[ClientKey],
     ) -> Result<(), NotUp> {
-        let live = self.service.live_channels(checked.manifest.product_id).await;
+        let product = checked.manifest.product_id;
+        let live = self.service.served_channels(product).await;
         let live = live.map_err(|error| NotUp::host("reading the live channels", &error))?;
         let total = live.len();
         let served: HashSet<_> = served.iter().copied().collect();
@@ -245,19 +247,52 @@ impl Context {
             });
         }
         let (mut broke, mut last) = (0, None);
+        let mut answers = Vec::with_capacity(total);
         while let Some(started) = starts.join_next().await {
-            let Ok((channel, Err(error))) = started else { continue };
+            let Ok((channel, started)) = started else { continue };
+            let error = match started {
+                Ok(Started::Ready) => {
+                    answers.push((channel, Answer::Ready));
+                    continue;
+                }
+                Ok(Started::Later) => continue,
+                Err(error) => error,
+            };
             tracing::warn!(module = name, %channel, error = crate::chain(&error), "start failed");
             if served.contains(&channel) {
                 return Err(NotUp::command(Step::Start, &error));
             }
             broke += usize::from(error.is_breakdown());
+            answers.push((channel, Answer::Failed(crate::chain(&error))));
             last = Some(error);
         }
-        match last {
-            Some(error) if broke == total => Err(NotUp::command(Step::Start, &error)),
-            _ => Ok(()),
+        if let Some(error) = last.filter(|_| broke == total) {
+            return Err(NotUp::command(Step::Start, &error));
         }
+        for (channel, answer) in answers {
+            let saved = self.service.replayed(channel, answer).await;
+            saved.map_err(|error| NotUp::host("saving an answer to start", &error))?;
+        }
+        self.close_unserved(name, product, generation).await
+    }
+
+    /// Sessions of an earlier generation that the new one does not go on with end at their last
+    /// reported usage.
+    async fn close_unserved(
+        &self,
+        name: &str,
+        product: Uuid,
+        generation: &Generation,
+    ) -> Result<(), NotUp> {
+        let served = match generation.sessions().await {
+            Ok(served) => served,
+            Err(error) => {
+                tracing::warn!(module = name, error = crate::chain(&error), "sessions unknown");
+                return Ok(());
+            }
+        };
+        let closed = self.service.close_unserved(product, &served).await;
+        closed.map_err(|error| NotUp::host("closing sessions that nobody serves", &error))
     }
 }
 

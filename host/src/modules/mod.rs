@@ -3,9 +3,10 @@
 //! Data flows one way: [`watch`] finds files, [`package`] sorts them, each module's
 //! [`supervisor`] has them examined ([`examine`], [`copy`], [`inspect`]), proven in another process
 //! ([`probe`]), loaded ([`load`]) and brought up ([`lifecycle`], [`generation`]); the [`registry`]
-//! shows it and the [`router`] finds it. Calls of modules come in through the [`gateway`].
+//! shows it, the [`router`] finds it and [`delivery`] tells it what stands in the outbox. Calls of modules come in through the [`gateway`].
 
 pub mod copy;
+mod delivery;
 pub mod examine;
 pub mod gateway;
 pub mod generation;
@@ -44,7 +45,7 @@ pub struct Modules {
     /// Who serves which product.
     pub router: Arc<Router>,
     down: signal::Sender<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<((), ())>,
 }
 
 /// Why modules cannot be hosted.
@@ -88,9 +89,12 @@ impl Modules {
             router: Arc::clone(&router),
         };
         let (down, shutdown) = signal::channel(false);
+        let delivering =
+            delivery::run(context.service.clone(), Arc::clone(&router), shutdown.clone());
         let directory = config.plugins_dir.clone();
         let watching = watch::run(directory, config.rescan, Arc::new(context), shutdown);
-        Ok(Self { registry, router, down, task: tokio::spawn(watching) })
+        let task = tokio::spawn(async move { tokio::join!(watching, delivering) });
+        Ok(Self { registry, router, down, task })
     }
 
     /// Takes all modules down and returns when the last one is.

@@ -10,9 +10,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 
-use super::view::{ProductView, Refusal, TemplateView};
+use super::view::{ProductView, TemplateView};
+use crate::exchange::peer::Peer;
 use crate::modules::registry::{ModuleView, Registry};
-use crate::store::{Store, StoreError};
+use crate::service::{Refused, Service};
+use crate::store::Store;
 
 /// What the requests are answered from.
 #[derive(Clone)]
@@ -21,6 +23,10 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// The database.
     pub store: Store,
+    /// Everything about offerings, orders and channels.
+    pub service: Service,
+    /// The way to agents.
+    pub peer: Peer,
 }
 
 /// Answers on a socket until told to stop; requests under way are finished.
@@ -42,7 +48,8 @@ fn routes(api: Api) -> Router {
         .route("/v1/products", get(products))
         .route("/v1/templates", get(templates))
         .route("/v1/templates/{hash}", get(template))
-        .fallback(async || Failure::NotFound("this host does not know that request".into()))
+        .merge(super::trade::routes())
+        .fallback(async || Failure(Refused::not_found("this host does not know that request")))
         .with_state(api)
 }
 
@@ -55,7 +62,9 @@ async fn module(
     Path(name): Path<String>,
 ) -> Result<Json<ModuleView>, Failure> {
     let found = api.registry.get(&name);
-    found.map(Json).ok_or_else(|| Failure::NotFound(format!("no module is called {name:?}")))
+    found
+        .map(Json)
+        .ok_or_else(|| Refused::not_found(format!("no module is called {name:?}")).into())
 }
 
 async fn products(State(api): State<Api>) -> Result<Json<Vec<ProductView>>, Failure> {
@@ -76,35 +85,32 @@ async fn template(
     let mut matching: Vec<_> = api.store.template_list().await?;
     matching.retain(|row| row.hash.starts_with(&hash));
     match (matching.pop(), matching.len()) {
-        (None, _) => Err(Failure::NotFound(format!("no template's hash begins with {hash:?}"))),
+        (None, _) => {
+            Err(Refused::not_found(format!("no template's hash begins with {hash:?}")).into())
+        }
         (Some(row), 0) => Ok(Json(row.into())),
         (Some(_), others) => {
-            Err(Failure::NotFound(format!("{} templates begin with {hash:?}", others + 1)))
+            Err(Refused::not_found(format!("{} templates begin with {hash:?}", others + 1)).into())
         }
     }
 }
 
-enum Failure {
-    NotFound(String),
-    Store(StoreError),
-}
+/// A refused request.
+pub(super) struct Failure(Refused);
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
+impl<E: Into<Refused>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let (status, code, text) = match self {
-            Self::NotFound(text) => (StatusCode::NOT_FOUND, "NotFound", text),
-            Self::Store(error) => {
-                let text = crate::chain(&error);
-                tracing::error!(error = text, "an operator's request failed");
-                (StatusCode::INTERNAL_SERVER_ERROR, "Internal", text)
-            }
+        let status = match self.0.code.as_ref() {
+            "NotFound" | "ChannelNotFound" => StatusCode::NOT_FOUND,
+            "Internal" => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
         };
-        (status, Json(Refusal { code: code.into(), text })).into_response()
+        (status, Json(self.0)).into_response()
     }
 }

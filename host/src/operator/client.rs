@@ -3,15 +3,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::view::Refusal;
+use crate::service::Refused;
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +37,8 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The host refused.
-    #[error("{}", .0.text)]
-    Refused(Refusal),
+    #[error("{0}")]
+    Refused(Refused),
     /// The conversation broke off.
     #[error("talking to the host")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -59,12 +61,33 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send(Request::get(path), Vec::new()).await
+    }
+
+    /// Has something done.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(broken)?;
+        self.send(Request::post(path).header("content-type", "application/json"), body).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: Builder,
+        body: Vec<u8>,
+    ) -> Result<T, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Drives the conversation; what goes wrong with it is seen at the request.
         tokio::spawn(connection);
-        let request = Request::get(path).header("host", "privatix").body(Empty::<Bytes>::new());
+        let request = request.header("host", "privatix").body(Full::new(Bytes::from(body)));
         let request = request.map_err(broken)?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();

@@ -3,6 +3,7 @@
 mod api;
 pub mod client;
 mod socket;
+pub mod trade;
 pub mod view;
 
 pub use self::api::{Api, serve};

@@ -7,15 +7,6 @@ use uuid::Uuid;
 use crate::clock::UnixSeconds;
 use crate::store::{ProductRow, TemplateRow};
 
-/// A refused request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// Stable name.
-    pub code: String,
-    /// A sentence.
-    pub text: String,
-}
-
 /// A product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

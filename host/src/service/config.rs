@@ -27,8 +27,9 @@ impl Service {
         let external_ip = external_ip.as_deref();
         let changed = txn.product_set_config(caller.product, &text, external_ip, now).await;
         if changed.map_err(internal)? {
+            let channels = txn.channel_reissue(caller.product).await.map_err(internal)?;
             txn.commit().await.map_err(internal)?;
-            tracing::info!(module = caller.name, "the product's config changed");
+            tracing::info!(module = caller.name, channels, "the product's config changed");
         }
         Ok(CoreReply::Done(Done {}))
     }

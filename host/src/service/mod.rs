@@ -3,21 +3,41 @@
 //! Each call loads, decides in the domain, saves and answers; an answer means that it is on disk.
 //! A call reaches only channels of the calling product. Nothing here calls a module.
 
+mod access;
+mod account;
+mod channel;
 mod config;
+mod offering;
+mod order;
+mod outbox;
+mod refused;
 mod session;
+mod usage;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use privatix_plugin_api::manifest::{Role, UsageReporting};
 use privatix_plugin_api::message::{
     AccessMessage, ApiError, ClientKey, CoreRequest, Done, ErrorName, SessionStarted, StatusReply,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use self::account::{ChannelView, Followed, SessionView};
+pub use self::channel::ChannelError;
+pub use self::offering::{Draft, OfferingView};
+pub use self::order::{OrderAnswer, OrderView};
+pub use self::outbox::Answer;
+pub use self::refused::Refused;
+use self::usage::UsageWriter;
 use crate::clock;
-use crate::domain::template::Template;
+use crate::config::OrderPolicy;
+use crate::domain::identity::Identity;
+use crate::domain::template::{Template, TemplateKind};
 use crate::store::{ChannelRow, ProductUpsert, Store, StoreError, TemplateRow};
 
 /// See the module's documentation. Cheap to clone.
@@ -28,7 +48,47 @@ pub struct Service {
 
 struct Inner {
     store: Store,
-    role: Role,
+    identity: Identity,
+    settings: Settings,
+    usage: UsageWriter,
+    templates: Mutex<HashMap<String, Arc<Template>>>,
+    outbox: watch::Sender<u64>,
+    forced: watch::Sender<HashMap<Uuid, u64>>,
+}
+
+/// What the service is told before it starts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This party's side.
+    pub role: Role,
+    /// How long a started channel may take to become active.
+    pub activation_timeout: Duration,
+    /// An agent's URL as clients see it, without a path.
+    pub exchange: String,
+    /// Whose orders an agent accepts.
+    pub orders: OrderPolicy,
+    /// Signing keys of named clients, as text.
+    pub allowlist: Vec<String>,
+    /// Channels one client may have at a time.
+    pub max_channels_per_client: u32,
+    /// Orders one client may make in an hour.
+    pub max_orders_per_hour: u32,
+    /// Told to clients instead of what a module found out.
+    pub service_endpoint_address: Option<String>,
+}
+
+/// Who this node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityView {
+    /// Its side.
+    pub role: Role,
+    /// The signing key, as an agent's allowlist has it.
+    pub signing_key: String,
+    /// Its fingerprint, as `offering fetch --agent` takes it.
+    pub fingerprint: String,
+    /// An agent's URL.
+    pub exchange: Option<String>,
 }
 
 /// On whose behalf a call is made.
@@ -79,9 +139,30 @@ struct ClientPlace {
 }
 
 impl Service {
-    /// The Service API of one party on its database.
-    pub fn new(store: Store, role: Role) -> Self {
-        Self { inner: Arc::new(Inner { store, role }) }
+    /// The Service API of one party on its database; has to be made on a runtime.
+    pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
+        let usage = UsageWriter::start(store.clone());
+        let (templates, outbox) = (Mutex::default(), watch::Sender::new(0));
+        let forced = watch::Sender::default();
+        let inner = Inner { store, identity, settings, usage, templates, outbox, forced };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Who this node is.
+    pub fn identity_view(&self) -> IdentityView {
+        let settings = &self.inner.settings;
+        let key = self.inner.identity.public().signing;
+        IdentityView {
+            role: settings.role,
+            signing_key: key.to_string(),
+            fingerprint: key.fingerprint(),
+            exchange: (settings.role == Role::Agent).then(|| settings.exchange.clone()),
+        }
+    }
+
+    /// This party's side.
+    pub fn role(&self) -> Role {
+        self.inner.settings.role
     }
 
     /// Answers one call.
@@ -91,16 +172,10 @@ impl Service {
     pub async fn call(&self, caller: &Caller, request: CoreRequest) -> Result<CoreReply, ApiError> {
         self.allowed(&request)?;
         match request {
-            CoreRequest::AuthClient { client_key, .. } => {
-                self.channel(caller, client_key).await?;
-                // Credentials are made with the order that makes the channel; without an order
-                // there is no password that could be right.
-                Err(ErrorName::BadClientPassword.into())
+            CoreRequest::AuthClient { client_key, password } => {
+                self.auth_client(caller, client_key, &password).await
             }
-            CoreRequest::GetAccess { client_key } => {
-                self.channel(caller, client_key).await?;
-                Err(ErrorName::AccessNotFound.into())
-            }
+            CoreRequest::GetAccess { client_key } => self.get_access(caller, client_key).await,
             CoreRequest::SetProductConfig { config } => {
                 self.set_product_config(caller, config).await
             }
@@ -140,7 +215,7 @@ impl Service {
         let product = ProductUpsert {
             id: registration.product,
             name: registration.name,
-            role: self.inner.role.as_str(),
+            role: self.inner.settings.role.as_str(),
             version: registration.version,
             usage_reporting: match registration.usage_reporting {
                 UsageReporting::Total => "total",
@@ -153,14 +228,6 @@ impl Service {
         txn.commit().await
     }
 
-    /// The channels that a product's module has to be told of when it comes up.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn live_channels(&self, product: Uuid) -> Result<Vec<ClientKey>, StoreError> {
-        self.inner.store.channel_live(product).await
-    }
-
     /// Whether the call is one of this role's.
     fn allowed(&self, request: &CoreRequest) -> Result<(), ApiError> {
         let for_role = match request {
@@ -168,7 +235,7 @@ impl Service {
             CoreRequest::GetAccess { .. } => Role::Client,
             _ => return Ok(()),
         };
-        if self.inner.role == for_role {
+        if self.inner.settings.role == for_role {
             return Ok(());
         }
         Err(ApiError::with(ErrorName::Unsupported, format!("this core is no {for_role}")))
@@ -177,6 +244,28 @@ impl Service {
     async fn channel(&self, caller: &Caller, key: ClientKey) -> Result<ChannelRow, ApiError> {
         let found = self.inner.store.channel_get(caller.product, key).await;
         found.map_err(internal)?.ok_or_else(|| ErrorName::ChannelNotFound.into())
+    }
+
+    /// A registered template, compiled once.
+    async fn template(&self, hash: &str) -> Result<Option<Arc<Template>>, StoreError> {
+        let known = || self.inner.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = known().get(hash) {
+            return Ok(Some(Arc::clone(template)));
+        }
+        let Some(row) = self.inner.store.template_get(hash).await? else { return Ok(None) };
+        let kind = if row.kind == "access" { TemplateKind::Access } else { TemplateKind::Offering };
+        match Template::parse(kind, row.document.as_bytes()) {
+            Ok(template) => {
+                let template = Arc::new(template);
+                known().insert(hash.to_owned(), Arc::clone(&template));
+                Ok(Some(template))
+            }
+            // It was accepted once; rules may have become stricter since.
+            Err(error) => {
+                tracing::error!(hash, error = crate::chain(&error), "a template is unusable");
+                Ok(None)
+            }
+        }
     }
 }
 

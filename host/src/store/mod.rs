@@ -4,21 +4,25 @@
 //! write lock at its beginning. No rule is decided here.
 
 mod channel;
+mod offering;
 mod product;
 mod session;
 mod template;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
-pub use self::channel::ChannelRow;
+pub use self::channel::{ChannelRow, PendingCommand, StateChange};
+pub use self::offering::{OfferingRow, OrderRow, OrderState};
 pub use self::product::{ProductRow, ProductUpsert};
-pub use self::session::{NewSession, SessionRow};
+pub use self::session::{NewSession, ReportTarget, SessionRow};
 pub use self::template::TemplateRow;
 
 /// A database that did not do what was asked.
@@ -43,11 +47,16 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// Writers of this process wait here in the order they came; the database itself would have
+    /// them try again now and then.
+    writer: Arc<Mutex<()>>,
 }
 
 /// A write transaction; rolled back when dropped.
 pub struct Txn {
+    // Dropped first: the transaction is over when the next writer's turn comes.
     inner: Transaction<'static, Sqlite>,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Store {
@@ -67,7 +76,7 @@ impl Store {
         let pool = pool.map_err(StoreError::at("opening"))?;
         let migrated = sqlx::migrate!("../migrations").run(&pool).await;
         migrated.map_err(StoreError::at("bringing the tables up to date"))?;
-        Ok(Self { pool })
+        Ok(Self { pool, writer: Arc::default() })
     }
 
     /// Begins a write.
@@ -75,8 +84,9 @@ impl Store {
     /// # Errors
     /// When the write lock is not to be had.
     pub async fn begin(&self) -> Result<Txn> {
+        let turn = Arc::clone(&self.writer).lock_owned().await;
         let inner = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        Ok(Txn { inner: inner.map_err(StoreError::at("beginning a write"))? })
+        Ok(Txn { inner: inner.map_err(StoreError::at("beginning a write"))?, _turn: turn })
     }
 
     /// Closes all connections; the write-ahead log is folded in.

@@ -53,6 +53,15 @@ pub struct ProductUpsert<'a> {
 }
 
 impl Store {
+    /// One product.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn product_get(&self, id: Uuid) -> Result<Option<ProductRow>> {
+        let found = sqlx::query(GET).bind(id).fetch_optional(&self.pool).await;
+        found.map_err(StoreError::at("reading a product"))?.as_ref().map(row).transpose()
+    }
+
     /// All products, by name.
     ///
     /// # Errors
@@ -64,7 +73,18 @@ impl Store {
     }
 }
 
+const GET: &str = "SELECT * FROM products WHERE id = $1";
+
 impl Txn {
+    /// One product.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn product_get(&mut self, id: Uuid) -> Result<Option<ProductRow>> {
+        let found = sqlx::query(GET).bind(id).fetch_optional(&mut *self.inner).await;
+        found.map_err(StoreError::at("reading a product"))?.as_ref().map(row).transpose()
+    }
+
     /// Registers a product, or notes what changed; nothing is written where nothing did.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Result, Store, StoreError, Txn, from_db, to_db};
 use crate::clock::UnixSeconds;
 use crate::domain::usage::Account;
+use privatix_plugin_api::message::Status;
 
 /// A session to be opened.
 #[derive(Debug, Clone)]
@@ -38,7 +39,34 @@ pub struct SessionRow {
     pub stopped_at: Option<UnixSeconds>,
 }
 
+/// A session that a report is about, with what decides on the report.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportTarget {
+    /// The session.
+    pub id: SessionId,
+    /// Its channel.
+    pub channel: ClientKey,
+    /// Whose channel it is.
+    pub product: Uuid,
+    /// The channel's status.
+    pub status: Status,
+    /// What was used.
+    pub account: Account,
+    /// When it was closed.
+    pub stopped_at: Option<UnixSeconds>,
+}
+
 impl Store {
+    /// What a channel has used, in smallest units.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_usage(&self, channel: ClientKey) -> Result<u64> {
+        let sql = "SELECT COALESCE(SUM(usage), 0) FROM sessions WHERE channel = $1";
+        let sum = sqlx::query_scalar(sql).bind(channel.0).fetch_one(&self.pool).await;
+        sum.map(from_db).map_err(StoreError::at("adding up usage"))
+    }
+
     /// The sessions of a channel, oldest first.
     ///
     /// # Errors
@@ -105,17 +133,85 @@ impl Txn {
         Ok(())
     }
 
-    /// Notes what a session has used.
+    /// Whether a channel has an open session.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn session_set_account(&mut self, id: SessionId, account: Account) -> Result<()> {
-        let sql = "UPDATE sessions SET usage = $2, sequence = $3 WHERE id = $1";
-        let query =
-            sqlx::query(sql).bind(id.0).bind(to_db(account.usage)).bind(to_db(account.sequence));
-        query.execute(&mut *self.inner).await.map_err(StoreError::at("noting usage"))?;
+    pub async fn session_is_open(&mut self, channel: ClientKey) -> Result<bool> {
+        let sql = "SELECT COUNT(*) FROM sessions WHERE channel = $1 AND stopped_at IS NULL";
+        let count: i64 = sqlx::query_scalar(sql)
+            .bind(channel.0)
+            .fetch_one(&mut *self.inner)
+            .await
+            .map_err(StoreError::at("looking for an open session"))?;
+        Ok(count > 0)
+    }
+
+    /// The channels of a product that have an open session.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_open_channels(&mut self, product: Uuid) -> Result<Vec<ClientKey>> {
+        let sql = "SELECT s.channel FROM sessions s JOIN channels c ON c.id = s.channel \
+                   WHERE s.stopped_at IS NULL AND c.product = $1";
+        let ids = sqlx::query_scalar(sql).bind(product).fetch_all(&mut *self.inner).await;
+        let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing open sessions"))?;
+        Ok(ids.into_iter().map(ClientKey).collect())
+    }
+
+    /// The sessions of a group of reports, in one statement; ids that are none are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_targets(&mut self, ids: &[SessionId]) -> Result<Vec<ReportTarget>> {
+        let sql = "SELECT s.id, s.channel, s.usage, s.sequence, s.stopped_at, c.product, c.status \
+                   FROM json_each($1) j JOIN sessions s ON s.id = unhex(j.value) \
+                   JOIN channels c ON c.id = s.channel";
+        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        let rows = sqlx::query(sql).bind(json(&ids)).fetch_all(&mut *self.inner).await;
+        rows.map_err(StoreError::at("reading a group of sessions"))?.iter().map(target).collect()
+    }
+
+    /// Notes what a group of sessions has used, in one statement.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_set_accounts(&mut self, accounts: &[(SessionId, Account)]) -> Result<()> {
+        let sql = "UPDATE sessions SET usage = j.usage, sequence = j.sequence FROM ( \
+                   SELECT unhex(value ->> 0) AS id, value ->> 1 AS usage, value ->> 2 AS sequence \
+                   FROM json_each($1)) j WHERE sessions.id = j.id";
+        let rows: Vec<_> = accounts
+            .iter()
+            .map(|(id, account)| (id.0.simple().to_string(), account.usage, account.sequence))
+            .collect();
+        let done = sqlx::query(sql).bind(json(&rows)).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("noting usage"))?;
         Ok(())
     }
+}
+
+/// A group of rows as the one parameter of a statement.
+fn json(rows: &impl serde::Serialize) -> String {
+    // Strings and integers are always written; an empty text would be refused by the database.
+    serde_json::to_string(rows).unwrap_or_default()
+}
+
+fn target(row: &sqlx::sqlite::SqliteRow) -> Result<ReportTarget> {
+    let read = || {
+        let stopped_at: Option<i64> = row.try_get("stopped_at")?;
+        Ok::<_, sqlx::Error>(ReportTarget {
+            id: SessionId(row.try_get("id")?),
+            channel: ClientKey(row.try_get("channel")?),
+            product: row.try_get("product")?,
+            status: super::channel::status(row)?,
+            account: Account {
+                usage: from_db(row.try_get("usage")?),
+                sequence: from_db(row.try_get("sequence")?),
+            },
+            stopped_at: stopped_at.map(from_db),
+        })
+    };
+    read().map_err(StoreError::at("reading a session"))
 }
 
 fn row(row: &sqlx::sqlite::SqliteRow) -> Result<SessionRow> {

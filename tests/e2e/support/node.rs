@@ -39,6 +39,8 @@ impl Node {
         let node = Self { home, child: None, runtime: runtime.expect("a runtime") };
         let output = node.privatix(&["init", "--role", role]);
         assert!(output.status.success(), "{output:?}");
+        // Nodes run beside each other.
+        node.configure("[exchange]\nlisten = \"127.0.0.1:0\"\n");
         node.configure(configuration);
         node
     }

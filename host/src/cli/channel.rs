@@ -1,0 +1,103 @@
+//! `privatix channel`.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::{host, output};
+use crate::clock;
+use crate::domain::present::Line;
+use crate::service::ChannelView;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// All channels, newest first
+    List,
+    /// One channel
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Client: the access message, as its template has it shown
+    Access {
+        /// The channel's id
+        id: String,
+        /// Show the password too
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Stop using a channel for now
+    Suspend {
+        /// Its id
+        id: String,
+    },
+    /// Use a suspended channel again
+    Resume {
+        /// Its id
+        id: String,
+    },
+    /// End a channel for good
+    Terminate {
+        /// Its id
+        id: String,
+    },
+}
+
+pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
+    let host = host(home)?;
+    let path = |id: &str, what: &str| format!("/v1/channels/{}{what}", output::segment(id));
+    let channel: ChannelView = match &command {
+        Command::List => {
+            let channels: Vec<ChannelView> = host.get("/v1/channels").await?;
+            return if json { output::json(&channels) } else { list(&channels) };
+        }
+        Command::Access { id, reveal } => {
+            let lines: Vec<Line> = host.get(&path(id, &format!("/access?reveal={reveal}"))).await?;
+            return if json { output::json(&lines) } else { output::lines(&lines) };
+        }
+        Command::Show { id } => host.get(&path(id, "")).await?,
+        Command::Suspend { id } => host.post(&path(id, "/suspend"), &()).await?,
+        Command::Resume { id } => host.post(&path(id, "/resume"), &()).await?,
+        Command::Terminate { id } => host.post(&path(id, "/terminate"), &()).await?,
+    };
+    if json { output::json(&channel) } else { output::text(&show(&channel)) }
+}
+
+fn list(channels: &[ChannelView]) -> anyhow::Result<()> {
+    let now = clock::unix_now();
+    let rows: Vec<Vec<String>> = channels
+        .iter()
+        .map(|channel| {
+            vec![
+                channel.id.to_string(),
+                channel.product.clone(),
+                channel.status.to_string(),
+                if channel.holds.is_empty() { "-".into() } else { channel.holds.join(",") },
+                output::ago(channel.since, now),
+                channel.usage.to_string(),
+            ]
+        })
+        .collect();
+    output::table(&["CHANNEL", "PRODUCT", "STATUS", "HOLDS", "SINCE", "USAGE"], &rows)
+}
+
+fn show(channel: &ChannelView) -> String {
+    let now = clock::unix_now();
+    let holds = if channel.holds.is_empty() { "none".into() } else { channel.holds.join(", ") };
+    [
+        format!("channel   {}", channel.id),
+        format!("product   {}", channel.product),
+        format!(
+            "status    {} for {} ({})",
+            channel.status,
+            output::ago(channel.since, now),
+            channel.reason
+        ),
+        format!("holds     {holds}"),
+        format!("usage     {}", channel.usage),
+        format!("access    message {}", channel.access_serial),
+        format!("offering  {}", channel.offering),
+        format!("peer      {}", channel.peer),
+    ]
+    .join("\n")
+}

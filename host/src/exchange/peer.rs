@@ -1,0 +1,146 @@
+//! The client's calls to an agent: bounded in size and time, without redirects.
+
+use std::time::Duration;
+
+use privatix_plugin_api::json;
+use privatix_plugin_api::message::ClientKey;
+use reqwest::{Response, StatusCode, redirect};
+use serde_json::Value;
+
+use super::MAX_BODY;
+use crate::service::Refused;
+
+/// How long a call may take.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Why a call brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The agent refused; to ask again is of no use unless the code says so.
+    #[error("the agent refused: {0}")]
+    Refused(Refused),
+    /// The agent was not reached, or broke off.
+    #[error("the agent at {url} was not reached")]
+    Unreached {
+        /// Where it should be.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// An answer that is none.
+    #[error("the agent's answer cannot be used: {0}")]
+    Answer(String),
+}
+
+impl PeerError {
+    /// Whether the same call may succeed later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreached { .. } | Self::Answer(_) => true,
+            Self::Refused(refused) => matches!(
+                refused.code.as_ref(),
+                "Internal"
+                    | "TooManyRequests"
+                    | "TooSlow"
+                    | "TooManyOrders"
+                    | "TooManyChannels"
+                    | "ProductNotReady"
+                    | "SupplyExhausted"
+                    | "StaleRequest"
+            ),
+        }
+    }
+}
+
+/// Makes calls to agents. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    http: reqwest::Client,
+}
+
+impl Peer {
+    /// A caller.
+    ///
+    /// # Errors
+    /// When the system gives no networking.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .timeout(DEADLINE)
+            .no_proxy()
+            .build()?;
+        Ok(Self { http })
+    }
+
+    /// The offerings at an agent's URL, as they are: nothing is checked.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn offerings(&self, exchange: &str) -> Result<Vec<Value>, PeerError> {
+        let url = format!("{exchange}/v1/offerings");
+        let sent = self.http.get(&url).send().await;
+        let response = sent.map_err(|source| PeerError::Unreached { url: url.clone(), source })?;
+        match answer(&url, response).await? {
+            Some(Value::Object(mut object)) => match object.remove("offerings") {
+                Some(Value::Array(offerings)) => Ok(offerings),
+                _ => Err(PeerError::Answer("no list of offerings".into())),
+            },
+            _ => Err(PeerError::Answer("no list of offerings".into())),
+        }
+    }
+
+    /// Sends an order; `None` while the agent's operator has not decided.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn order(&self, exchange: &str, order: &Value) -> Result<Option<Value>, PeerError> {
+        self.post(format!("{exchange}/v1/orders"), order).await
+    }
+
+    /// Sends a signed request about a channel.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn channel(
+        &self,
+        exchange: &str,
+        channel: ClientKey,
+        what: &str,
+        request: &Value,
+    ) -> Result<Value, PeerError> {
+        let answer = self.post(format!("{exchange}/v1/channels/{channel}/{what}"), request).await?;
+        answer.ok_or_else(|| PeerError::Answer("no body".into()))
+    }
+
+    async fn post(&self, url: String, message: &Value) -> Result<Option<Value>, PeerError> {
+        let request = self.http.post(&url).body(message.to_string());
+        let sent = request.header("content-type", "application/json").send().await;
+        let response = sent.map_err(|source| PeerError::Unreached { url: url.clone(), source })?;
+        answer(&url, response).await
+    }
+}
+
+async fn answer(url: &str, mut response: Response) -> Result<Option<Value>, PeerError> {
+    let status = response.status();
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await;
+        let chunk = chunk.map_err(|source| PeerError::Unreached { url: url.to_owned(), source })?;
+        let Some(chunk) = chunk else { break };
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(PeerError::Answer(format!("more than {MAX_BODY} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    match status {
+        StatusCode::ACCEPTED => Ok(None),
+        StatusCode::OK => {
+            json::parse(&body).map(Some).map_err(|error| PeerError::Answer(error.to_string()))
+        }
+        status => Err(match serde_json::from_slice(&body) {
+            Ok(refused) => PeerError::Refused(refused),
+            Err(_) => PeerError::Answer(format!("HTTP status {status}")),
+        }),
+    }
+}

@@ -1,0 +1,168 @@
+//! The agent's endpoint.
+//!
+//! Whoever asks is unknown until a signature says otherwise, so bodies, rates and times are limited
+//! before anything is looked at.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use privatix_plugin_api::json;
+use privatix_plugin_api::message::ClientKey;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::rate::Rate;
+use crate::domain::signed::Kind;
+use crate::domain::status::Event;
+use crate::service::{OrderAnswer, Refused, Service};
+
+/// The largest body a client may send, in bytes.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// How long a request may take, from its first header to its answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+struct Endpoint {
+    service: Service,
+    rate: Arc<Rate>,
+}
+
+/// Answers clients until told to stop.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn serve(
+    listener: TcpListener,
+    service: Service,
+    requests_per_minute: u32,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let rate = Arc::new(Rate::new(requests_per_minute));
+    let routes = routes(Endpoint { service, rate });
+    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+fn routes(endpoint: Endpoint) -> Router {
+    Router::new()
+        .route("/v1/offerings", get(offerings))
+        .route("/v1/orders", post(order))
+        .route("/v1/channels/{id}/access", post(access))
+        .route("/v1/channels/{id}/account", post(account))
+        .route("/v1/channels/{id}/terminate", post(terminate))
+        .fallback(async || Failure(StatusCode::NOT_FOUND, Refused::not_found("no such request")))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(middleware::from_fn_with_state(endpoint.clone(), limits))
+        .with_state(endpoint)
+}
+
+async fn limits(
+    State(endpoint): State<Endpoint>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let address: IpAddr = address.ip();
+    if !endpoint.rate.allows(address, Instant::now()) {
+        let refused = Refused::new("TooManyRequests", "too many requests in a minute");
+        return Failure(StatusCode::TOO_MANY_REQUESTS, refused).into_response();
+    }
+    match tokio::time::timeout(DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let refused = Refused::new("TooSlow", "the request took too long");
+            Failure(StatusCode::REQUEST_TIMEOUT, refused).into_response()
+        }
+    }
+}
+
+async fn offerings(State(endpoint): State<Endpoint>) -> Result<Json<Value>, Failure> {
+    Ok(Json(json!({ "offerings": endpoint.service.offerings_published().await? })))
+}
+
+async fn order(State(endpoint): State<Endpoint>, body: Bytes) -> Result<Response, Failure> {
+    Ok(match endpoint.service.order_received(&read(&body)?).await? {
+        OrderAnswer::Accepted(reply) => Json(reply).into_response(),
+        OrderAnswer::Waiting => StatusCode::ACCEPTED.into_response(),
+    })
+}
+
+async fn access(
+    State(endpoint): State<Endpoint>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Failure> {
+    let channel = endpoint.authentic(Kind::AccessRequest, &id, &body).await?;
+    Ok(Json(endpoint.service.access_envelope(channel).await?))
+}
+
+async fn account(
+    State(endpoint): State<Endpoint>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Failure> {
+    let channel = endpoint.authentic(Kind::AccountRequest, &id, &body).await?;
+    Ok(Json(endpoint.service.account(channel).await?))
+}
+
+async fn terminate(
+    State(endpoint): State<Endpoint>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Failure> {
+    let channel = endpoint.authentic(Kind::TerminateRequest, &id, &body).await?;
+    let ended = endpoint.service.channel_event(channel, Event::Terminate, "ended by the client");
+    match ended.await.map_err(Refused::from) {
+        Ok(_) => {}
+        // It is ending already.
+        Err(refused) if refused.code == "BadStatus" => {}
+        Err(refused) => return Err(refused.into()),
+    }
+    Ok(Json(endpoint.service.account(channel).await?))
+}
+
+impl Endpoint {
+    /// The channel of a request, if its client made it.
+    async fn authentic(&self, kind: Kind, id: &str, body: &[u8]) -> Result<ClientKey, Failure> {
+        let unknown = || Refused::new("ChannelNotFound", "there is no such channel");
+        let channel: ClientKey = id.parse().map_err(|_| unknown())?;
+        self.service.request_received(kind, channel, &read(body)?).await?;
+        Ok(channel)
+    }
+}
+
+fn read(body: &[u8]) -> Result<Value, Refused> {
+    json::parse(body).map_err(|error| Refused::new(error.code(), error))
+}
+
+struct Failure(StatusCode, Refused);
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let status = match refused.code.as_ref() {
+            "Internal" => StatusCode::INTERNAL_SERVER_ERROR,
+            "ChannelNotFound" | "OfferingNotFound" => StatusCode::NOT_FOUND,
+            "TooManyOrders" | "TooManyChannels" => StatusCode::TOO_MANY_REQUESTS,
+            "ProductNotReady" | "SupplyExhausted" => StatusCode::SERVICE_UNAVAILABLE,
+            "ClientNotAllowed" | "OrderRejected" => StatusCode::FORBIDDEN,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self(status, refused)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}

@@ -1,0 +1,171 @@
+//! The client's reconciler: sends orders that have no answer, asks about live channels, fetches
+//! access messages, and tells agents of channels that were ended here.
+//!
+//! It takes no input: what is to be done follows from the database, so a client that was offline
+//! catches up. Woken by changes and by a timer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use privatix_plugin_api::message::ClientKey;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::peer::{Peer, PeerError};
+use crate::domain::signed::Kind;
+use crate::service::{Followed, Refused, Service};
+
+/// An agent that does not answer is asked less and less often, up to this.
+const RARELY: Duration = Duration::from_secs(300);
+
+/// Keeps a client's channels up to date until shutdown.
+pub async fn run(
+    service: Service,
+    peer: Peer,
+    interval: Duration,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut changes = service.outbox();
+    let mut sync = Sync { service, peer, interval, pauses: HashMap::new() };
+    loop {
+        changes.borrow_and_update();
+        sync.round().await;
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(interval) => {}
+            _ = async { shutdown.wait_for(|down| *down).await.is_ok() } => return,
+        }
+    }
+}
+
+struct Sync {
+    service: Service,
+    peer: Peer,
+    interval: Duration,
+    /// When to ask next: by agent or, while all is well, by channel.
+    pauses: HashMap<String, Pause>,
+}
+
+struct Pause {
+    until: Instant,
+    failures: u32,
+}
+
+impl Sync {
+    async fn round(&mut self) {
+        match self.service.orders_waiting().await {
+            Ok(orders) => {
+                for (hash, message, exchange) in orders {
+                    self.order(&hash, &message, &exchange).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "orders were not sent"),
+        }
+        match self.service.channels_followed().await {
+            Ok(channels) => {
+                for channel in channels {
+                    self.channel(&channel).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "channels were not followed"),
+        }
+    }
+
+    async fn order(&mut self, hash: &str, message: &Value, exchange: &str) {
+        if self.pauses(hash) {
+            return;
+        }
+        match self.peer.order(exchange, message).await {
+            Ok(Some(reply)) => {
+                self.settle(hash);
+                if let Err(error) = self.service.order_replied(hash, &reply).await {
+                    tracing::error!(order = hash, %error, "the agent's reply was refused");
+                    self.fail(hash);
+                }
+            }
+            Ok(None) => self.settle(hash),
+            Err(error) if error.is_passing() => {
+                tracing::debug!(order = hash, error = crate::chain(&error), "order not answered");
+                self.fail(hash);
+            }
+            Err(error) => {
+                self.settle(hash);
+                let why = crate::chain(&error);
+                if let Err(error) = self.service.order_rejected(hash, &why).await {
+                    tracing::error!(order = hash, %error, "a refusal was not saved");
+                }
+            }
+        }
+    }
+
+    async fn channel(&mut self, followed: &Followed) {
+        let name = followed.channel.to_string();
+        // A channel without its access message, or ended here, does not wait for its turn.
+        let urgent = followed.serial == 0 || followed.ended;
+        if self.pauses(&name) && !(urgent && self.is_well(&name)) {
+            return;
+        }
+        match self.follow(followed).await {
+            Ok(()) => self.settle(&name),
+            Err(error) => {
+                tracing::debug!(channel = name, error, "channel not followed");
+                self.fail(&name);
+            }
+        }
+    }
+
+    async fn follow(&self, followed: &Followed) -> Result<(), String> {
+        let Followed { channel, exchange, .. } = followed;
+        let (what, kind) = if followed.ended {
+            ("terminate", Kind::TerminateRequest)
+        } else {
+            ("account", Kind::AccountRequest)
+        };
+        let account = self.ask(exchange, *channel, what, kind).await?;
+        let newer = self.service.account_received(*channel, &account).await.map_err(say)?;
+        if newer || followed.serial == 0 {
+            let envelope = self.ask(exchange, *channel, "access", Kind::AccessRequest).await?;
+            self.service.access_received(*channel, &envelope).await.map_err(|error| {
+                tracing::error!(%channel, %error, "an access message was refused");
+                say(error)
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        exchange: &str,
+        channel: ClientKey,
+        what: &str,
+        kind: Kind,
+    ) -> Result<Value, String> {
+        let request = self.service.request_make(kind, channel).map_err(say)?;
+        let answer = self.peer.channel(exchange, channel, what, &request).await;
+        answer.map_err(|error: PeerError| crate::chain(&error))
+    }
+
+    fn pauses(&self, name: &str) -> bool {
+        self.pauses.get(name).is_some_and(|pause| Instant::now() < pause.until)
+    }
+
+    fn is_well(&self, name: &str) -> bool {
+        self.pauses.get(name).is_none_or(|pause| pause.failures == 0)
+    }
+
+    fn settle(&mut self, name: &str) {
+        let until = Instant::now() + self.interval;
+        self.pauses.insert(name.to_owned(), Pause { until, failures: 0 });
+    }
+
+    fn fail(&mut self, name: &str) {
+        let failures = self.pauses.get(name).map_or(0, |pause| pause.failures).saturating_add(1);
+        let pause = self.interval.saturating_mul(1 << failures.min(8)).min(RARELY);
+        self.pauses.insert(name.to_owned(), Pause { until: Instant::now() + pause, failures });
+    }
+}
+
+fn say(error: Refused) -> String {
+    error.to_string()
+}

@@ -1,0 +1,277 @@
+//! Offerings: made by an agent, fetched by a client.
+
+use privatix_plugin_api::json;
+use privatix_plugin_api::manifest::Role;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{Refused, Service};
+use crate::clock::{self, UnixSeconds};
+use crate::domain::identity::PublicKey;
+use crate::domain::offering::{self, Offering};
+use crate::domain::signed::{self, Kind};
+use crate::domain::template::Template;
+use crate::store::{OfferingRow, ProductRow};
+
+/// What an operator says of an offering; the rest is filled in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Draft {
+    /// The product, by its module's name.
+    pub product: String,
+    /// Fields of the offering template.
+    pub fields: Map<String, Value>,
+}
+
+/// An offering as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferingView {
+    /// Its hash.
+    pub hash: String,
+    /// The module's name.
+    pub product: String,
+    /// The fingerprint of the agent's key.
+    pub agent: String,
+    /// How many more orders are taken, as far as is known.
+    pub supply_left: u64,
+    /// When it was published or fetched, Unix time.
+    pub made_at: UnixSeconds,
+    /// When it was withdrawn, Unix time.
+    pub withdrawn_at: Option<UnixSeconds>,
+    /// The signed message.
+    pub message: Value,
+}
+
+impl Service {
+    /// Makes, signs and publishes an offering.
+    ///
+    /// # Errors
+    /// The first rule it breaks; `ProductNotReady` where no valid access message could be made.
+    pub async fn offering_create(&self, draft: Draft) -> Result<OfferingView, Refused> {
+        self.only(Role::Agent)?;
+        let product = self.product_named(&draft.product).await?;
+        let template = self.offering_template(&product).await?;
+        let message = self.fill(&product, template.hash(), draft.fields)?;
+        let offering = offering::parse(&message, Some(&template))
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        if offering.is_priced() {
+            return Err(not_for_money());
+        }
+        let access = self.template(&product.access_template).await?;
+        let access = access.ok_or_else(|| Refused::not_found("its access template"))?;
+        self.check_ready(&product, &access)?;
+        let row = OfferingRow {
+            hash: hash(&message)?,
+            product: product.id,
+            agent: self.inner.identity.public().signing.to_string(),
+            message: message.to_string(),
+            supply_left: offering.supply,
+            made_at: clock::unix_now(),
+            withdrawn_at: None,
+        };
+        let mut txn = self.inner.store.begin().await?;
+        txn.offering_add(&row).await?;
+        txn.commit().await?;
+        tracing::info!(offering = row.hash, product = product.name, "offering published");
+        Ok(view(row, &product.name))
+    }
+
+    /// Takes no more orders for an offering; its channels go on.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn offering_withdraw(&self, hash: &str) -> Result<OfferingView, Refused> {
+        self.only(Role::Agent)?;
+        let row = self.offering_by(hash).await?;
+        let mut txn = self.inner.store.begin().await?;
+        txn.offering_withdraw(&row.hash, clock::unix_now()).await?;
+        txn.commit().await?;
+        self.offering_view(&row.hash).await
+    }
+
+    /// Takes in an offering of a pinned agent.
+    ///
+    /// # Errors
+    /// `AgentNotPinned`; `UnknownProduct` where no module for it is installed; the first rule that
+    /// the message breaks.
+    pub async fn offering_fetched(
+        &self,
+        message: &Value,
+        agent: &PublicKey,
+    ) -> Result<OfferingView, Refused> {
+        self.only(Role::Client)?;
+        if !self.inner.store.agent_is_pinned(&agent.to_string()).await? {
+            return Err(Refused::new("AgentNotPinned", "this agent's key is not accepted"));
+        }
+        let refused =
+            |error: offering::OfferingError| Refused::new(error.code(), crate::chain(&error));
+        let offering = offering::parse_signed(message, None).map_err(refused)?;
+        if offering.agent_public_key != *agent {
+            return Err(Refused::new("BadOfferingSignature", "it names another agent's key"));
+        }
+        let product = self.inner.store.product_get(offering.product).await?;
+        let product = product.ok_or_else(|| unknown_product(offering.product))?;
+        let template = self.offering_template(&product).await?;
+        offering::parse(message, Some(&template)).map_err(refused)?;
+        let row = OfferingRow {
+            hash: hash(message)?,
+            product: product.id,
+            agent: agent.to_string(),
+            message: message.to_string(),
+            supply_left: offering.supply,
+            made_at: clock::unix_now(),
+            withdrawn_at: None,
+        };
+        let mut txn = self.inner.store.begin().await?;
+        txn.offering_add(&row).await?;
+        txn.commit().await?;
+        self.offering_view(&row.hash).await
+    }
+
+    /// From now on offerings of this agent are accepted.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn agent_pin(&self, agent: &PublicKey) -> Result<(), Refused> {
+        self.only(Role::Client)?;
+        let mut txn = self.inner.store.begin().await?;
+        txn.agent_pin(&agent.to_string(), &agent.fingerprint(), clock::unix_now()).await?;
+        Ok(txn.commit().await?)
+    }
+
+    /// The offerings that an agent takes orders for, as signed.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn offerings_published(&self) -> Result<Vec<Value>, Refused> {
+        let rows = self.inner.store.offering_list().await?.into_iter();
+        let open = rows.filter(|row| row.withdrawn_at.is_none() && row.supply_left > 0);
+        Ok(open.filter_map(|row| serde_json::from_str(&row.message).ok()).collect())
+    }
+
+    /// All offerings, newest first.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn offering_views(&self) -> Result<Vec<OfferingView>, Refused> {
+        let products = self.inner.store.product_list().await?;
+        let name = |id: Uuid| products.iter().find(|p| p.id == id).map_or("", |p| p.name.as_str());
+        let rows = self.inner.store.offering_list().await?;
+        Ok(rows.into_iter().map(|row| view(row.clone(), name(row.product))).collect())
+    }
+
+    /// One offering, by its hash or a beginning of it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn offering_view(&self, hash: &str) -> Result<OfferingView, Refused> {
+        let row = self.offering_by(hash).await?;
+        let product = self.inner.store.product_get(row.product).await?;
+        Ok(view(row, product.as_ref().map_or("", |product| product.name.as_str())))
+    }
+
+    pub(super) async fn offering_by(&self, hash: &str) -> Result<OfferingRow, Refused> {
+        let mut rows = self.inner.store.offering_list().await?;
+        rows.retain(|row| row.hash.starts_with(hash));
+        match (rows.pop(), rows.len()) {
+            (Some(row), 0) => Ok(row),
+            (None, _) => {
+                Err(Refused::not_found(format!("no offering's hash begins with {hash:?}")))
+            }
+            (Some(_), more) => {
+                Err(Refused::not_found(format!("{} offerings begin with {hash:?}", more + 1)))
+            }
+        }
+    }
+
+    pub(super) fn only(&self, role: Role) -> Result<(), Refused> {
+        if self.inner.settings.role == role {
+            return Ok(());
+        }
+        Err(Refused::new(
+            "WrongRole",
+            format!("only an {role} does that").replace("an client", "a client"),
+        ))
+    }
+
+    async fn product_named(&self, name: &str) -> Result<ProductRow, Refused> {
+        let products = self.inner.store.product_list().await?;
+        let found = products.into_iter().find(|product| product.name == name);
+        found.ok_or_else(|| Refused::not_found(format!("no product is called {name:?}")))
+    }
+
+    async fn offering_template(
+        &self,
+        product: &ProductRow,
+    ) -> Result<std::sync::Arc<Template>, Refused> {
+        let missing = || {
+            Refused::new("TemplateNotFound", format!("{} has no offering template", product.name))
+        };
+        let hash = product.offering_template.as_deref().ok_or_else(missing)?;
+        self.template(hash).await?.ok_or_else(missing)
+    }
+
+    fn fill(
+        &self,
+        product: &ProductRow,
+        template: &str,
+        mut fields: Map<String, Value>,
+    ) -> Result<Value, Refused> {
+        let key = self.inner.identity.public().signing.to_string();
+        for (name, value) in [
+            ("templateHash", template.to_owned()),
+            ("nonce", Uuid::new_v4().to_string()),
+            ("product", product.id.to_string()),
+            ("agentPublicKey", key),
+            ("exchange", self.inner.settings.exchange.clone()),
+        ] {
+            if fields.insert(name.to_owned(), value.into()).is_some() {
+                return Err(Refused::new(
+                    "FieldNotYours",
+                    format!("{name} is filled in by the node"),
+                ));
+            }
+        }
+        signed::sign(Kind::Offering, Value::Object(fields), &self.inner.identity)
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))
+    }
+}
+
+/// The offering of a row, whose message was checked when it came.
+pub(super) fn parsed(row: &OfferingRow) -> Result<Offering, Refused> {
+    let message: Value =
+        serde_json::from_str(&row.message).map_err(|error| Refused::new("Internal", error))?;
+    offering::parse(&message, None).map_err(|error| Refused::new("Internal", crate::chain(&error)))
+}
+
+pub(super) fn hash(message: &Value) -> Result<String, Refused> {
+    json::hash(message).map_err(|error| Refused::new(error.code(), error))
+}
+
+pub(super) fn not_for_money() -> Refused {
+    Refused::new(
+        "PriceNotSupported",
+        "this version does not bill: setupPrice and unitPrice have to be 0",
+    )
+}
+
+fn unknown_product(id: Uuid) -> Refused {
+    Refused::new(
+        "UnknownProduct",
+        format!("no module here is for the product {id}; drop it in first"),
+    )
+}
+
+fn view(row: OfferingRow, product: &str) -> OfferingView {
+    let fingerprint = row.agent.parse::<PublicKey>().map(|key| key.fingerprint());
+    OfferingView {
+        hash: row.hash,
+        product: product.to_owned(),
+        agent: fingerprint.unwrap_or(row.agent),
+        supply_left: row.supply_left,
+        made_at: row.made_at,
+        withdrawn_at: row.withdrawn_at,
+        message: serde_json::from_str(&row.message).unwrap_or(Value::Null),
+    }
+}

@@ -1,0 +1,386 @@
+//! Orders: sent by a client, turned into channels by an agent, and then by the client.
+
+use privatix_plugin_api::manifest::Role;
+use privatix_plugin_api::message::{ClientKey, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::offering::{hash, not_for_money, parsed};
+use super::{Refused, Service};
+use crate::clock::{self, UnixSeconds};
+use crate::config::OrderPolicy;
+use crate::domain::identity::PublicKey;
+use crate::domain::order::{self, Order, OrderReply};
+use crate::domain::signed::{self, Kind};
+use crate::domain::status::{ChannelState, Event, Hold, Holds};
+use crate::store::{ChannelRow, OfferingRow, OrderRow, OrderState, Txn};
+
+/// How long an order may wait on its way, in seconds.
+const VALID_FOR: u64 = 3600;
+
+/// An agent's answer to an order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OrderAnswer {
+    /// The signed reply.
+    Accepted(Value),
+    /// The operator has still to decide.
+    Waiting,
+}
+
+/// An order as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderView {
+    /// Its hash.
+    pub hash: String,
+    /// Hash of the offering.
+    pub offering: String,
+    /// `waiting`, `accepted` or `rejected`.
+    pub state: String,
+    /// Fingerprint of the client's key.
+    pub client: String,
+    /// The channel, once there is one.
+    pub channel: Option<ClientKey>,
+    /// When it came or went, Unix time.
+    pub created_at: UnixSeconds,
+}
+
+impl Service {
+    /// The agent: takes an order in; the same one again gets the same answer.
+    ///
+    /// # Errors
+    /// The first rule it breaks: of its form, of the offering, or of this agent's policy.
+    pub async fn order_received(&self, message: &Value) -> Result<OrderAnswer, Refused> {
+        self.only(Role::Agent)?;
+        let named = message.get("offering").and_then(Value::as_str).unwrap_or_default();
+        let row = self.inner.store.offering_get(named).await?;
+        let row =
+            row.ok_or_else(|| Refused::new("OfferingNotFound", "no such offering is made here"))?;
+        let now = clock::unix_now();
+        let order = order::check(message, now, &row.hash, &parsed(&row)?)
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        let client = order.client_signing_key.to_string();
+        let order_hash = hash(message)?;
+        let mut txn = self.inner.store.begin().await?;
+        if let Some(known) = txn.order_by_nonce(&client, &order.nonce.to_string()).await? {
+            return known_answer(&known, &order_hash);
+        }
+        self.admit(&mut txn, &client, now).await?;
+        if row.withdrawn_at.is_some() {
+            return Err(Refused::new("OfferingWithdrawn", "no more orders are taken for it"));
+        }
+        let policy = self.inner.settings.orders;
+        if policy == OrderPolicy::Allowlist && !self.inner.settings.allowlist.contains(&client) {
+            return Err(Refused::new(
+                "ClientNotAllowed",
+                "this agent does not know the client's key",
+            ));
+        }
+        let mut kept = OrderRow {
+            hash: order_hash,
+            offering: row.hash.clone(),
+            client,
+            nonce: order.nonce.to_string(),
+            message: message.to_string(),
+            state: OrderState::Waiting,
+            held: false,
+            reply: None,
+            created_at: now,
+        };
+        let answer = if policy == OrderPolicy::Manual {
+            txn.order_add(&kept).await?;
+            OrderAnswer::Waiting
+        } else {
+            let (reply, channel) = self.accept(&order, &kept)?;
+            kept.state = OrderState::Accepted;
+            kept.reply = Some(reply.to_string());
+            txn.order_add(&kept).await?;
+            self.open_channel(&mut txn, &row, &order, &kept.hash, channel).await?;
+            OrderAnswer::Accepted(reply)
+        };
+        self.commit(txn).await?;
+        tracing::info!(order = kept.hash, offering = row.hash, "order received");
+        Ok(answer)
+    }
+
+    /// The agent's operator decides on an order that waits.
+    ///
+    /// # Errors
+    /// `NotFound`; `BadStatus` where it was decided on before.
+    pub async fn order_decide(&self, hash: &str, accept: bool) -> Result<OrderView, Refused> {
+        self.only(Role::Agent)?;
+        let hash = self.order_by(hash).await?.hash;
+        let mut txn = self.inner.store.begin().await?;
+        let row = txn.order_get(&hash).await?.ok_or_else(|| Refused::not_found("the order"))?;
+        if row.state != OrderState::Waiting {
+            return Err(Refused::new("BadStatus", format!("it is {} already", row.state.as_str())));
+        }
+        if accept {
+            let gone = || Refused::not_found("its offering");
+            let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
+            let message: Value = serde_json::from_str(&row.message)
+                .map_err(|error| Refused::new("Internal", error))?;
+            // Judged by the time it came: waiting for the operator does not make it too late.
+            let order = order::check(&message, row.created_at, &offering.hash, &parsed(&offering)?)
+                .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+            let (reply, channel) = self.accept(&order, &row)?;
+            let text = reply.to_string();
+            txn.order_settle(&hash, OrderState::Accepted, Some(&text)).await?;
+            self.open_channel(&mut txn, &offering, &order, &hash, channel).await?;
+        } else {
+            txn.order_settle(&hash, OrderState::Rejected, None).await?;
+        }
+        self.commit(txn).await?;
+        self.order_view(&hash).await
+    }
+
+    /// Caps on what one client may have and do.
+    async fn admit(&self, txn: &mut Txn, client: &str, now: UnixSeconds) -> Result<(), Refused> {
+        let settings = &self.inner.settings;
+        let recent = txn.order_count_since(client, now.saturating_sub(3600)).await?;
+        if recent >= u64::from(settings.max_orders_per_hour) {
+            return Err(Refused::new(
+                "TooManyOrders",
+                "too many orders in an hour; try again later",
+            ));
+        }
+        let live = txn.channel_count_live(client).await?;
+        if live >= u64::from(settings.max_channels_per_client) {
+            return Err(Refused::new("TooManyChannels", "too many channels at a time"));
+        }
+        Ok(())
+    }
+
+    fn accept(&self, order: &Order, row: &OrderRow) -> Result<(Value, ClientKey), Refused> {
+        debug_assert_eq!(order.client_signing_key.to_string(), row.client);
+        let channel = ClientKey(Uuid::new_v4());
+        let reply = OrderReply { order: row.hash.clone(), channel };
+        let signed = signed::sign(Kind::OrderReply, reply, &self.inner.identity)
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        Ok((signed, channel))
+    }
+
+    /// The agent's side of a new channel: its credentials follow from its id, so its access message
+    /// can be made from the beginning.
+    async fn open_channel(
+        &self,
+        txn: &mut Txn,
+        offering: &OfferingRow,
+        order: &Order,
+        order_hash: &str,
+        id: ClientKey,
+    ) -> Result<(), Refused> {
+        if !txn.offering_take(&offering.hash).await? {
+            return Err(Refused::new("SupplyExhausted", "all of the supply is taken"));
+        }
+        let mut channel = self.new_channel(txn, offering, order_hash, id).await?;
+        channel.peer = order.client_signing_key.to_string();
+        channel.peer_sealing = Some(order.client_sealing_key.to_string());
+        channel.deposit = order.deposit;
+        channel.access_serial = 1;
+        txn.channel_add(&channel).await?;
+        self.apply(txn, &channel, Event::AccessReady, "access message made").await?;
+        Ok(())
+    }
+
+    async fn new_channel(
+        &self,
+        txn: &mut Txn,
+        offering: &OfferingRow,
+        order_hash: &str,
+        id: ClientKey,
+    ) -> Result<ChannelRow, Refused> {
+        let product = txn.product_get(offering.product).await?;
+        let product = product.ok_or_else(|| Refused::not_found("its product"))?;
+        let now = clock::unix_now();
+        Ok(ChannelRow {
+            id,
+            product: product.id,
+            order_hash: order_hash.to_owned(),
+            offering: offering.hash.clone(),
+            peer: offering.agent.clone(),
+            peer_sealing: None,
+            deposit: 0,
+            access_template: product.access_template,
+            access_serial: 0,
+            access: None,
+            state: ChannelState { status: Status::Pending, holds: Holds::NONE },
+            reason: "ordered".into(),
+            since: now,
+            created_at: now,
+            activate_by: None,
+            fault_until: None,
+            fault_count: 0,
+        })
+    }
+
+    /// The client: makes an order, to be sent to the offering's agent until it is answered.
+    ///
+    /// # Errors
+    /// `NotFound`, `PriceNotSupported`, `DepositTooSmall`.
+    pub async fn order_make(
+        &self,
+        offering: &str,
+        deposit: Option<u64>,
+        held: bool,
+    ) -> Result<OrderView, Refused> {
+        self.only(Role::Client)?;
+        let row = self.offering_by(offering).await?;
+        let terms = parsed(&row)?;
+        if terms.is_priced() {
+            return Err(not_for_money());
+        }
+        let keys = self.inner.identity.public();
+        let now = clock::unix_now();
+        let order = Order {
+            offering: row.hash.clone(),
+            client_signing_key: keys.signing,
+            client_sealing_key: keys.sealing,
+            deposit: deposit.unwrap_or(terms.min_deposit().unwrap_or(0)),
+            nonce: Uuid::new_v4(),
+            expires: now + VALID_FOR,
+        };
+        let message = signed::sign(Kind::Order, &order, &self.inner.identity)
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        order::check(&message, now, &row.hash, &terms)
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        let kept = OrderRow {
+            hash: hash(&message)?,
+            offering: row.hash,
+            client: keys.signing.to_string(),
+            nonce: order.nonce.to_string(),
+            message: message.to_string(),
+            state: OrderState::Waiting,
+            held,
+            reply: None,
+            created_at: now,
+        };
+        let mut txn = self.inner.store.begin().await?;
+        txn.order_add(&kept).await?;
+        self.commit(txn).await?;
+        self.order_view(&kept.hash).await
+    }
+
+    /// The client: takes in the agent's signed answer to an order.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub async fn order_replied(
+        &self,
+        order_hash: &str,
+        reply: &Value,
+    ) -> Result<ClientKey, Refused> {
+        let mut txn = self.inner.store.begin().await?;
+        let gone = || Refused::not_found("the order or its offering");
+        let row = txn.order_get(order_hash).await?.ok_or_else(gone)?;
+        let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
+        let agent: PublicKey =
+            offering.agent.parse().map_err(|error| Refused::new("Internal", error))?;
+        let reply_read = order::check_reply(reply, &agent, order_hash)
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        if row.state == OrderState::Accepted {
+            return Ok(reply_read.channel);
+        }
+        let text = reply.to_string();
+        txn.order_settle(order_hash, OrderState::Accepted, Some(&text)).await?;
+        let id = reply_read.channel;
+        let mut channel = self.new_channel(&mut txn, &offering, order_hash, id).await?;
+        let message: Value =
+            serde_json::from_str(&row.message).map_err(|error| Refused::new("Internal", error))?;
+        channel.deposit = message.get("deposit").and_then(Value::as_u64).unwrap_or(0);
+        if row.held {
+            channel.state.holds = channel.state.holds.with(Hold::User);
+        }
+        txn.channel_add(&channel).await?;
+        self.commit(txn).await?;
+        tracing::info!(channel = %reply_read.channel, order = order_hash, "order accepted");
+        Ok(reply_read.channel)
+    }
+
+    /// The client: an agent has refused an order for good.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn order_rejected(&self, order_hash: &str, why: &str) -> Result<(), Refused> {
+        let mut txn = self.inner.store.begin().await?;
+        txn.order_settle(order_hash, OrderState::Rejected, None).await?;
+        self.commit(txn).await?;
+        tracing::warn!(order = order_hash, why, "the agent refused the order");
+        Ok(())
+    }
+
+    /// The client's orders that have no answer yet: hash, message, and the agent's URL.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn orders_waiting(&self) -> Result<Vec<(String, Value, String)>, Refused> {
+        let mut waiting = Vec::new();
+        for row in self.inner.store.order_list().await? {
+            if row.state != OrderState::Waiting {
+                continue;
+            }
+            let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {
+                continue;
+            };
+            let message = serde_json::from_str(&row.message)
+                .map_err(|error| Refused::new("Internal", error))?;
+            waiting.push((row.hash, message, parsed(&offering)?.exchange));
+        }
+        Ok(waiting)
+    }
+
+    /// All orders, newest first.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn order_views(&self) -> Result<Vec<OrderView>, Refused> {
+        Ok(self.inner.store.order_list().await?.into_iter().map(view).collect())
+    }
+
+    /// One order, by its hash or a beginning of it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn order_view(&self, hash: &str) -> Result<OrderView, Refused> {
+        Ok(view(self.order_by(hash).await?))
+    }
+
+    async fn order_by(&self, hash: &str) -> Result<OrderRow, Refused> {
+        let mut rows = self.inner.store.order_list().await?;
+        rows.retain(|row| row.hash.starts_with(hash));
+        match (rows.pop(), rows.len()) {
+            (Some(row), 0) => Ok(row),
+            (None, _) => Err(Refused::not_found(format!("no order's hash begins with {hash:?}"))),
+            (Some(_), more) => {
+                Err(Refused::not_found(format!("{} orders begin with {hash:?}", more + 1)))
+            }
+        }
+    }
+}
+
+fn known_answer(known: &OrderRow, order_hash: &str) -> Result<OrderAnswer, Refused> {
+    if known.hash != order_hash {
+        return Err(Refused::new("NonceUsed", "the nonce was used for another order"));
+    }
+    match (known.state, known.reply.as_deref().map(serde_json::from_str)) {
+        (OrderState::Accepted, Some(Ok(reply))) => Ok(OrderAnswer::Accepted(reply)),
+        (OrderState::Waiting, _) => Ok(OrderAnswer::Waiting),
+        _ => Err(Refused::new("OrderRejected", "the agent's operator has refused it")),
+    }
+}
+
+fn view(row: OrderRow) -> OrderView {
+    let reply: Option<Value> =
+        row.reply.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let channel = reply.and_then(|reply| reply.get("channel")?.as_str()?.parse().ok());
+    let fingerprint = row.client.parse::<PublicKey>().map(|key| key.fingerprint());
+    OrderView {
+        hash: row.hash,
+        offering: row.offering,
+        state: row.state.as_str().to_owned(),
+        client: fingerprint.unwrap_or(row.client),
+        channel,
+        created_at: row.created_at,
+    }
+}

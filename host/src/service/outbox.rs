@@ -1,0 +1,196 @@
+//! What modules have still to be told, and what follows from their answers.
+//!
+//! A command stands in the channel's row, written with what caused it, until its answer has been
+//! saved: so it is told at least once, in order, also across a crash. Who tells it is not decided
+//! here.
+
+use privatix_plugin_api::message::{ClientKey, Status, StopReason};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::Service;
+use super::channel::{ChannelError, back_off};
+use crate::clock::{self, UnixSeconds};
+use crate::domain::status::{Effect, Event};
+use crate::store::{PendingCommand, StoreError, Txn};
+
+/// How often a module is told to stop before its silence counts as an answer.
+const STOPS: u32 = 3;
+
+/// How long after a stop without success the next one is sent, in seconds.
+const STOP_AGAIN: UnixSeconds = 5;
+
+/// How a module answered a command.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The service can be used now.
+    Ready,
+    /// It will be.
+    Later,
+    /// It is served no longer.
+    Stopped,
+    /// An error, a panic, silence, or no module at all.
+    Failed(String),
+}
+
+impl PendingCommand {
+    /// Why a channel is stopped.
+    pub fn stop_reason(&self) -> StopReason {
+        match self.status {
+            Status::Terminating | Status::Terminated => StopReason::Terminated,
+            _ => StopReason::Suspended,
+        }
+    }
+}
+
+impl Service {
+    /// Changes whenever there may be something new to tell.
+    pub fn outbox(&self) -> watch::Receiver<u64> {
+        self.inner.outbox.subscribe()
+    }
+
+    /// What is to be told by now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn commands(&self) -> Result<Vec<PendingCommand>, StoreError> {
+        self.inner.store.channel_commands(clock::unix_now()).await
+    }
+
+    /// Saves a module's answer; one to a command that has been replaced is without effect.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the command is told again.
+    pub async fn command_answered(
+        &self,
+        command: &PendingCommand,
+        answer: Answer,
+    ) -> Result<(), StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        let outcome = if command.start {
+            self.started(&mut txn, command, answer).await
+        } else {
+            self.stopped(&mut txn, command, answer).await
+        };
+        match outcome {
+            Ok(()) => self.commit(txn).await,
+            Err(ChannelError::Store(error)) => Err(error),
+            // The channel is gone or over: nothing is left to be told.
+            Err(error) => {
+                tracing::error!(channel = %command.channel, %error, "an answer had no effect");
+                Ok(())
+            }
+        }
+    }
+
+    async fn started(
+        &self,
+        txn: &mut Txn,
+        command: &PendingCommand,
+        answer: Answer,
+    ) -> Result<(), ChannelError> {
+        let now = clock::unix_now();
+        if let Answer::Failed(reason) = answer {
+            let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
+            tracing::warn!(channel = %command.channel, reason, "start failed");
+            if row.state.status == Status::Activating {
+                if txn.channel_command_done(command.channel, command.number).await? {
+                    self.apply(txn, &row, Event::ActivationTimedOut, "start failed").await?;
+                }
+                return Ok(());
+            }
+            // It is active: the service goes on as it was until this succeeds.
+            let due = now + back_off(command.attempts + 1).as_secs();
+            return Ok(txn.channel_command_again(command.channel, command.number, due).await?);
+        }
+        let newest = txn.channel_command_done(command.channel, command.number).await?;
+        let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
+        if newest && matches!(answer, Answer::Ready) {
+            self.apply(txn, &row, Event::Ready, "started").await?;
+        }
+        Ok(())
+    }
+
+    async fn stopped(
+        &self,
+        txn: &mut Txn,
+        command: &PendingCommand,
+        answer: Answer,
+    ) -> Result<(), ChannelError> {
+        let acknowledged = matches!(answer, Answer::Stopped);
+        let clean = acknowledged && !txn.session_is_open(command.channel).await?;
+        if !clean && command.attempts + 1 < STOPS {
+            let due = clock::unix_now() + STOP_AGAIN;
+            return Ok(txn.channel_command_again(command.channel, command.number, due).await?);
+        }
+        if !txn.channel_command_done(command.channel, command.number).await? {
+            return Ok(());
+        }
+        let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
+        if clean {
+            self.apply(txn, &row, Event::Stopped, "stopped").await?;
+            return Ok(());
+        }
+        tracing::error!(channel = %command.channel, "forced: the module did not stop the channel");
+        self.inner.forced.send_modify(|forced| {
+            *forced.entry(row.product).or_default() += 1;
+        });
+        self.apply(txn, &row, Event::Stopped, "forced: the module did not stop it").await?;
+        Ok(())
+    }
+
+    /// How many steps had to be forced, by product; changes when one is.
+    pub fn forced(&self) -> watch::Receiver<std::collections::HashMap<Uuid, u64>> {
+        self.inner.forced.subscribe()
+    }
+
+    /// Has a module told of every channel it should be serving, after it has come up.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn served_channels(&self, product: Uuid) -> Result<Vec<ClientKey>, StoreError> {
+        self.inner.store.channel_served(product).await
+    }
+
+    /// Notes how a module that has just come up answered `start` for a channel it should serve.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replayed(&self, channel: ClientKey, answer: Answer) -> Result<(), StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        let Some(row) = txn.channel_find(channel).await? else { return Ok(()) };
+        match answer {
+            // To be told once more by the outbox, with back-off and consequences.
+            Answer::Failed(_) => {
+                txn.channel_command(channel, Effect::Start, clock::unix_now()).await?;
+            }
+            Answer::Ready => match self.apply(&mut txn, &row, Event::Ready, "started").await {
+                Ok(_) => {}
+                Err(ChannelError::Store(error)) => return Err(error),
+                Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
+            },
+            Answer::Later | Answer::Stopped => {}
+        }
+        self.commit(txn).await
+    }
+
+    /// Closes the sessions of a product that its module does not know of, at their last usage.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn close_unserved(
+        &self,
+        product: Uuid,
+        served: &[ClientKey],
+    ) -> Result<(), StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        let now = clock::unix_now();
+        for channel in txn.session_open_channels(product).await? {
+            if !served.contains(&channel) {
+                txn.session_close_open(channel, now).await?;
+                tracing::warn!(%channel, "closed a session that nobody serves");
+            }
+        }
+        txn.commit().await
+    }
+}

@@ -1,0 +1,63 @@
+//! A refused request of the operator or of the other party.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::channel::ChannelError;
+use crate::store::StoreError;
+
+/// A stable code and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Stable name.
+    pub code: Cow<'static, str>,
+    /// What is the matter, and where it helps, what to do.
+    pub text: String,
+}
+
+impl Refused {
+    /// A refusal.
+    pub fn new(code: &'static str, text: impl fmt::Display) -> Self {
+        Self { code: Cow::Borrowed(code), text: text.to_string() }
+    }
+
+    /// Something that is not there.
+    pub fn not_found(text: impl fmt::Display) -> Self {
+        Self::new("NotFound", text)
+    }
+
+    /// Whether the fault is this node's own.
+    pub fn is_internal(&self) -> bool {
+        self.code == INTERNAL
+    }
+}
+
+const INTERNAL: &str = "Internal";
+
+impl fmt::Display for Refused {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({})", self.text, self.code)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl From<StoreError> for Refused {
+    /// Details are for the log alone.
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = crate::chain(&error), "a request failed");
+        Self::new(INTERNAL, "the node failed; its log says more")
+    }
+}
+
+impl From<ChannelError> for Refused {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::NotFound(_) => Self::new("ChannelNotFound", error),
+            ChannelError::BadStatus(_) => Self::new("BadStatus", error),
+            ChannelError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `UpdateSession`: reports are committed in groups, each answered after its commit.
+//!
+//! One commit costs far more than one row, so whatever arrives while one is being made goes into
+//! the next. Nothing waits for a group to fill.
+
+use std::collections::HashMap;
+
+use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, SessionId, Status, Usage};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::clock::{self, UnixSeconds};
+use crate::domain::usage::{self, Account, UsageError};
+use crate::store::{ReportTarget, Store, StoreError};
+
+/// How long after its end a session still takes reports, in seconds.
+const LATE_REPORTS: UnixSeconds = 60;
+
+/// The most reports in one commit.
+const GROUP: usize = 4096;
+
+/// One report on its way to the disk.
+struct Report {
+    product: Uuid,
+    channel: ClientKey,
+    session: SessionId,
+    usage: Usage,
+    answer: oneshot::Sender<Result<Status, ApiError>>,
+}
+
+/// The way in.
+#[derive(Clone)]
+pub(super) struct UsageWriter {
+    reports: mpsc::Sender<Report>,
+}
+
+impl UsageWriter {
+    /// Starts the writer; it ends with its last handle.
+    pub(super) fn start(store: Store) -> Self {
+        let (reports, queue) = mpsc::channel(GROUP);
+        tokio::spawn(write(store, queue));
+        Self { reports }
+    }
+
+    /// Returns once the report is on disk.
+    pub(super) async fn report(
+        &self,
+        product: Uuid,
+        channel: ClientKey,
+        session: SessionId,
+        usage: Usage,
+    ) -> Result<Status, ApiError> {
+        let (answer, answered) = oneshot::channel();
+        let report = Report { product, channel, session, usage, answer };
+        let sent = self.reports.send(report).await;
+        sent.map_err(|_| ApiError::new(ErrorName::Internal))?;
+        answered.await.map_err(|_| ApiError::new(ErrorName::Internal))?
+    }
+}
+
+async fn write(store: Store, mut queue: mpsc::Receiver<Report>) {
+    let mut group = Vec::new();
+    while queue.recv_many(&mut group, GROUP).await > 0 {
+        // In key order: a page of the database is then touched once.
+        group.sort_by_key(|report| report.session);
+        let outcomes = save(&store, &group).await.unwrap_or_else(|error| {
+            let failed = super::internal(error);
+            group.iter().map(|_| Err(failed.clone())).collect()
+        });
+        for (report, outcome) in group.drain(..).zip(outcomes) {
+            // Whoever asked may have given up.
+            let _ = report.answer.send(outcome);
+        }
+    }
+}
+
+type Outcome = Result<Status, ApiError>;
+
+async fn save(store: &Store, group: &[Report]) -> Result<Vec<Outcome>, StoreError> {
+    let mut ids: Vec<SessionId> = group.iter().map(|report| report.session).collect();
+    ids.dedup();
+    let mut txn = store.begin().await?;
+    let targets = txn.session_targets(&ids).await?;
+    let mut targets: HashMap<SessionId, ReportTarget> =
+        targets.into_iter().map(|target| (target.id, target)).collect();
+    let now = clock::unix_now();
+    let mut changed: Vec<(SessionId, Account)> = Vec::new();
+    let outcomes = group
+        .iter()
+        .map(|report| {
+            let target = targets.get_mut(&report.session);
+            let (status, account) = decide(report, target.as_deref().copied(), now)?;
+            if let Some(target) = target
+                && target.account != account
+            {
+                target.account = account;
+                match changed.last_mut() {
+                    Some((id, last)) if *id == report.session => *last = account,
+                    _ => changed.push((report.session, account)),
+                }
+            }
+            Ok(status)
+        })
+        .collect();
+    if !changed.is_empty() {
+        txn.session_set_accounts(&changed).await?;
+        txn.commit().await?;
+    }
+    Ok(outcomes)
+}
+
+/// The rules for one report.
+fn decide(
+    report: &Report,
+    target: Option<ReportTarget>,
+    now: UnixSeconds,
+) -> Result<(Status, Account), ApiError> {
+    let target = target
+        .filter(|target| target.channel == report.channel && target.product == report.product)
+        .ok_or(ErrorName::SessionNotFound)?;
+    if target.stopped_at.is_some_and(|stopped| now.saturating_sub(stopped) > LATE_REPORTS) {
+        return Err(ErrorName::SessionNotFound.into());
+    }
+    match usage::report(target.account, report.usage) {
+        Ok(account) => Ok((target.status, account)),
+        Err(error @ UsageError::WentBackwards { .. }) => {
+            Err(ApiError::with(ErrorName::UsageWentBackwards, error))
+        }
+        Err(error @ UsageError::TooLarge) => Err(ApiError::with(ErrorName::BadRequest, error)),
+    }
+}

@@ -1,0 +1,84 @@
+//! The database of a node, beside the host that uses it.
+
+use privatix_host::clock;
+use privatix_host::domain::status::{ChannelState, Holds};
+use privatix_host::store::{ChannelRow, OfferingRow, OrderRow, OrderState, SessionRow, Store};
+use privatix_plugin_api::message::{ClientKey, Status};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::{Node, Package};
+
+pub(crate) struct Database {
+    runtime: Runtime,
+    store: Store,
+}
+
+impl Database {
+    pub(crate) fn of(node: &Node) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let store = runtime.block_on(Store::open(&node.home().join("state.db"))).expect("opened");
+        Self { runtime, store }
+    }
+
+    /// Makes a channel that waits to be started, without another party.
+    pub(crate) fn channel(&self, package: &Package) -> ClientKey {
+        let id = ClientKey(Uuid::new_v4());
+        let manifest = package.manifest();
+        let now = clock::unix_now();
+        let (order_hash, offering) = (format!("order {id}"), format!("offering {id}"));
+        let product = manifest["productId"].as_str().expect("an id").parse().expect("a UUID");
+        let offering_row = OfferingRow {
+            hash: offering.clone(),
+            product,
+            agent: "agent".into(),
+            message: "{}".into(),
+            supply_left: 0,
+            made_at: now,
+            withdrawn_at: None,
+        };
+        let order_row = OrderRow {
+            hash: order_hash.clone(),
+            offering: offering.clone(),
+            client: "client".into(),
+            nonce: id.to_string(),
+            message: "{}".into(),
+            state: OrderState::Accepted,
+            held: false,
+            reply: None,
+            created_at: now,
+        };
+        let channel_row = ChannelRow {
+            id,
+            product,
+            order_hash,
+            offering,
+            peer: "client".into(),
+            peer_sealing: None,
+            deposit: 0,
+            access_template: manifest["templates"]["access"].as_str().expect("a hash").to_owned(),
+            access_serial: 1,
+            access: None,
+            state: ChannelState { status: Status::Activating, holds: Holds::NONE },
+            reason: "made by the test".into(),
+            since: now,
+            created_at: now,
+            activate_by: None,
+            fault_until: None,
+            fault_count: 0,
+        };
+        self.runtime.block_on(async {
+            let mut txn = self.store.begin().await.expect("begun");
+            txn.offering_add(&offering_row).await.expect("an offering");
+            txn.order_add(&order_row).await.expect("an order");
+            txn.channel_add(&channel_row).await.expect("a channel");
+            txn.commit().await.expect("committed");
+        });
+        id
+    }
+
+    pub(crate) fn sessions(&self, channel: ClientKey) -> Vec<SessionRow> {
+        self.runtime.block_on(self.store.session_list(channel)).expect("listed")
+    }
+}
