@@ -85,10 +85,13 @@ CREATE TABLE channels (
     activate_by      BIGINT,
     -- When the hold `fault` is lifted, and how often in a row it was set.
     fault_until      BIGINT,
-    fault_count      SMALLINT NOT NULL
+    fault_count      SMALLINT NOT NULL,
+    -- The client: whether the agent has said that it is over; until then it is told so.
+    peer_ended       SMALLINT NOT NULL DEFAULT 0
 );
 
 CREATE INDEX channels_live ON channels (product) WHERE status <> 'terminated';
+CREATE INDEX channels_followed ON channels (peer_ended) WHERE peer_ended = 0;
 CREATE INDEX channels_commands ON channels (command_due) WHERE command IS NOT NULL;
 CREATE INDEX channels_activating ON channels (activate_by) WHERE activate_by IS NOT NULL;
 CREATE INDEX channels_faulty ON channels (fault_until) WHERE fault_until IS NOT NULL;

@@ -181,6 +181,8 @@ pub struct Client {
     /// How often agents are asked about live channels.
     #[serde(deserialize_with = "fields::seconds")]
     pub poll_interval: Duration,
+    /// Whether to pay elsewhere than at the URL of the offering.
+    pub allow_foreign_payment_receiver: bool,
 }
 
 /// How long a module may take to answer each call.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use privatix_plugin_api::manifest::Role;
 
 use crate::config::Config;
+use crate::domain::identity::PublicKey;
 use crate::exchange::peer::Peer;
 use crate::exchange::{identity, server, sync};
 use crate::modules::Modules;
@@ -38,6 +39,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("the database {}", config.database.display()))?;
     let exchange = exchange_listener(&config).await?;
     let identity = identity::read(&home.join(identity::FILE_NAME))?;
+    check_allowlist(&config)?;
     let settings = settings(&config, exchange.as_ref().map(|(_, url)| url.clone()));
     let service = Service::new(store.clone(), identity, settings);
     let peer = Peer::new().context("preparing the way to agents")?;
@@ -98,6 +100,14 @@ async fn exchange_listener(config: &Config) -> anyhow::Result<Option<(TcpListene
     Ok(Some((listener, url)))
 }
 
+/// A key with a typing error would otherwise be a client whose orders are refused at night.
+fn check_allowlist(config: &Config) -> anyhow::Result<()> {
+    for key in &config.agent.allowlist {
+        key.parse::<PublicKey>().with_context(|| format!("agent.allowlist: {key:?} is no key"))?;
+    }
+    Ok(())
+}
+
 fn settings(config: &Config, exchange: Option<String>) -> Settings {
     let agent = &config.agent;
     let endpoint = agent.service_endpoint_address.clone();
@@ -110,6 +120,7 @@ fn settings(config: &Config, exchange: Option<String>) -> Settings {
         max_channels_per_client: agent.max_channels_per_client,
         max_orders_per_hour: agent.max_orders_per_hour,
         service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
+        allow_foreign_payment_receiver: config.client.allow_foreign_payment_receiver,
     }
 }
 

@@ -5,4 +5,6 @@
 
 mod support;
 
+mod crash;
 mod replacement;
+mod trade;

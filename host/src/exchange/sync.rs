@@ -124,7 +124,7 @@ impl Sync {
         };
         let account = self.ask(exchange, *channel, what, kind).await?;
         let newer = self.service.account_received(*channel, &account).await.map_err(say)?;
-        if newer || followed.serial == 0 {
+        if newer || (followed.serial == 0 && !followed.ended) {
             let envelope = self.ask(exchange, *channel, "access", Kind::AccessRequest).await?;
             self.service.access_received(*channel, &envelope).await.map_err(|error| {
                 tracing::error!(%channel, %error, "an access message was refused");

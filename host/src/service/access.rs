@@ -7,6 +7,7 @@ use privatix_plugin_api::message::{AccessMessage, ApiError, ClientKey, Done, Err
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::offering::parsed;
 use super::{Caller, CoreReply, Refused, Service};
 use crate::clock;
 use crate::domain::access::{self, AccessParts, Binding, Expect};
@@ -149,6 +150,7 @@ impl Service {
             template.filter(|template| template.hash() == hash)
         })
         .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        self.check_payment_receiver(&channel, &opened.message).await?;
         let mut txn = self.inner.store.begin().await?;
         let row = txn.channel_find(key).await?.ok_or_else(unknown)?;
         if row.access.is_some() && row.access_serial >= opened.serial {
@@ -163,6 +165,26 @@ impl Service {
         self.commit(txn).await?;
         tracing::info!(channel = %key, serial = opened.serial, "access message received");
         Ok(())
+    }
+}
+
+impl Service {
+    /// Cheques go where the offering said, unless the user allowed another place.
+    async fn check_payment_receiver(
+        &self,
+        channel: &ChannelRow,
+        message: &Value,
+    ) -> Result<(), Refused> {
+        let receiver = message.get("paymentReceiverAddress").and_then(Value::as_str);
+        let receiver = receiver.unwrap_or_default();
+        let row = self.inner.store.offering_get(&channel.offering).await?;
+        let row = row.ok_or_else(|| Refused::not_found("its offering"))?;
+        let allowed = self.inner.settings.allow_foreign_payment_receiver;
+        if allowed || parsed(&row)?.is_of_exchange(receiver) {
+            return Ok(());
+        }
+        let text = format!("the payment receiver {receiver:?} is not at the agent's URL");
+        Err(Refused::new("ForeignPaymentReceiver", text))
     }
 }
 

@@ -146,11 +146,15 @@ impl Service {
         let row = self.channel_row(channel).await?;
         let account = account::check(message, &key(&row)?, channel, 0)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
-        let ended = matches!(account.status, Status::Terminating | Status::Terminated);
-        if ended && !matches!(row.state.status, Status::Terminating | Status::Terminated) {
-            self.channel_event(channel, Event::Terminate, "ended by the agent").await?;
+        if is_over(account.status) {
+            let mut txn = self.inner.store.begin().await?;
+            txn.channel_peer_ended(channel).await?;
+            if !is_over(row.state.status) {
+                self.apply(&mut txn, &row, Event::Terminate, "ended by the agent").await?;
+            }
+            self.commit(txn).await?;
         }
-        Ok(account.serial > row.access_serial)
+        Ok(account.serial > row.access_serial && !is_over(row.state.status))
     }
 
     /// A user's command.
@@ -177,7 +181,7 @@ impl Service {
     /// A database that fails.
     pub async fn channels_followed(&self) -> Result<Vec<Followed>, Refused> {
         let mut followed = Vec::new();
-        for row in self.inner.store.channel_live().await? {
+        for row in self.inner.store.channel_followed().await? {
             let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {
                 continue;
             };
@@ -185,7 +189,7 @@ impl Service {
                 channel: row.id,
                 exchange: parsed(&offering)?.exchange,
                 serial: if row.access.is_some() { row.access_serial } else { 0 },
-                ended: row.state.status == Status::Terminating,
+                ended: is_over(row.state.status),
             });
         }
         Ok(followed)
@@ -274,6 +278,10 @@ impl Service {
             access_serial: row.access_serial,
         })
     }
+}
+
+fn is_over(status: Status) -> bool {
+    matches!(status, Status::Terminating | Status::Terminated)
 }
 
 fn session(row: SessionRow) -> SessionView {

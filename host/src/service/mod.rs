@@ -75,6 +75,8 @@ pub struct Settings {
     pub max_orders_per_hour: u32,
     /// Told to clients instead of what a module found out.
     pub service_endpoint_address: Option<String>,
+    /// Whether a client pays elsewhere than at the URL of the offering.
+    pub allow_foreign_payment_receiver: bool,
 }
 
 /// Who this node is.

@@ -285,6 +285,10 @@ impl Service {
         let text = reply.to_string();
         txn.order_settle(order_hash, OrderState::Accepted, Some(&text)).await?;
         let id = reply_read.channel;
+        if txn.channel_find(id).await?.is_some() {
+            // Requests name a channel and no agent: two agents with one channel could replay them.
+            return Err(Refused::new("ChannelTaken", "the agent chose the id of another channel"));
+        }
         let mut channel = self.new_channel(&mut txn, &offering, order_hash, id).await?;
         let message: Value =
             serde_json::from_str(&row.message).map_err(|error| Refused::new("Internal", error))?;

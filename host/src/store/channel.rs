@@ -105,14 +105,14 @@ impl Store {
         Ok(ids.into_iter().map(ClientKey).collect())
     }
 
-    /// The channels that are not over, oldest first.
+    /// The client: the channels that are not over on the agent's side, as far as is known.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn channel_live(&self) -> Result<Vec<ChannelRow>> {
-        let sql = "SELECT * FROM channels WHERE status <> 'terminated' ORDER BY created_at, id";
+    pub async fn channel_followed(&self) -> Result<Vec<ChannelRow>> {
+        let sql = "SELECT * FROM channels WHERE peer_ended = 0 ORDER BY created_at, id";
         let rows = sqlx::query(sql).fetch_all(&self.pool).await;
-        rows.map_err(StoreError::at("listing live channels"))?.iter().map(row).collect()
+        rows.map_err(StoreError::at("listing followed channels"))?.iter().map(row).collect()
     }
 
     /// A channel, if it is this product's.
@@ -310,6 +310,17 @@ impl Txn {
             .execute(&mut *self.inner)
             .await
             .map_err(StoreError::at("keeping an access message"))?;
+        Ok(())
+    }
+
+    /// The agent has said that a channel is over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_peer_ended(&mut self, id: ClientKey) -> Result<()> {
+        let query = sqlx::query("UPDATE channels SET peer_ended = 1 WHERE id = $1").bind(id.0);
+        let done = query.execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("noting the end of a channel"))?;
         Ok(())
     }
 

@@ -3,12 +3,14 @@
 pub(crate) mod database;
 pub(crate) mod module;
 pub(crate) mod node;
+pub(crate) mod trade;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use self::database::Database;
 pub(crate) use self::module::Package;
 pub(crate) use self::node::Node;
+pub(crate) use self::trade::Pair;
 
 /// How long anything may take that is expected to happen; far more than it needs, since only a
 /// failing test waits so long.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use privatix_host::modules::registry::{ModuleView, State};
-use privatix_host::operator::client::Client;
+use privatix_host::operator::client::{Client, ClientError};
+use privatix_host::service::{ChannelView, SessionView};
+use privatix_plugin_api::message::{ClientKey, Status};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -98,6 +100,32 @@ impl Node {
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
         let client = Client::new(&self.home().join("privatix.sock"));
         self.runtime.block_on(client.get(path)).ok()
+    }
+
+    /// Asks the operator's socket to do something.
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, ClientError> {
+        let client = Client::new(&self.home().join("privatix.sock"));
+        self.runtime.block_on(client.post(path, body))
+    }
+
+    pub(crate) fn channel(&self, id: ClientKey) -> ChannelView {
+        self.get(&format!("/v1/channels/{id}")).expect("a channel")
+    }
+
+    pub(crate) fn sessions(&self, id: ClientKey) -> Vec<SessionView> {
+        self.get(&format!("/v1/channels/{id}/sessions")).expect("sessions")
+    }
+
+    /// Waits until a channel has a status.
+    pub(crate) fn wait_channel(&self, id: ClientKey, status: Status) -> ChannelView {
+        wait_for(&format!("{id} to be {status}"), || {
+            let view: Option<ChannelView> = self.get(&format!("/v1/channels/{id}"));
+            view.filter(|view| view.status == status)
+        })
     }
 
     pub(crate) fn module(&self, name: &str) -> Option<ModuleView> {

@@ -112,7 +112,15 @@ impl ServiceModule for Faulty {
             let settings = self.settings();
             let tick = Duration::from_millis(settings.tick_ms.unwrap_or(20));
             let amount = settings.amount.unwrap_or(1);
-            let meter = Meter::start(&self.core, channel, tick, amount, settings.mode).await?;
+            let meter = Meter::start(
+                &self.core,
+                channel,
+                tick,
+                amount,
+                settings.mode,
+                settings.write_marker.clone(),
+            )
+            .await?;
             serving.insert(channel, meter);
         }
         Ok(Started::Ready)

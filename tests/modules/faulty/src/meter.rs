@@ -3,6 +3,8 @@
 //! The last report is always one amount above the one before, so that a test sees whether it
 //! arrived. A meter stops by itself when the core allows no more use.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use privatix_plugin_api::prelude::*;
@@ -25,6 +27,7 @@ struct Counter {
     amount: u64,
     mode: Mode,
     reports: u64,
+    marker: Option<PathBuf>,
 }
 
 impl Meter {
@@ -35,9 +38,11 @@ impl Meter {
         tick: Duration,
         amount: u64,
         mode: Mode,
+        marker: Option<PathBuf>,
     ) -> Result<Self, ApiError> {
         let session = core.start_session(channel, None).await?.session;
-        let counter = Counter { core: core.clone(), channel, session, amount, mode, reports: 0 };
+        let (core, reports) = (core.clone(), 0);
+        let counter = Counter { core, channel, session, amount, mode, reports, marker };
         let (stop, stopped) = oneshot::channel();
         Ok(Self { stop, task: tokio::spawn(counter.run(tick, stopped)) })
     }
@@ -83,6 +88,18 @@ impl Counter {
             Mode::Total => Usage::Total(sequence * amount),
             Mode::Incremental => Usage::Incremental { sequence, amount },
         };
-        self.core.update_session(self.channel, self.session, usage).await
+        let status = self.core.update_session(self.channel, self.session, usage).await?;
+        self.acknowledged(sequence * amount);
+        Ok(status)
+    }
+
+    /// Notes for the test what the core has acknowledged, and so must never lose.
+    fn acknowledged(&self, total: u64) {
+        let Some(path) = &self.marker else { return };
+        let line = format!("ack {} {} {total}\n", self.channel, self.session);
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+            tracing::error!(%error, "the marker was not written");
+        }
     }
 }

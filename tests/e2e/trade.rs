@@ -1,0 +1,205 @@
+//! Two parties: from an offering to its last session.
+
+use privatix_host::service::{OfferingView, OrderView};
+use privatix_plugin_api::message::Status;
+use serde_json::{Value, json};
+
+use crate::support::trade::draft;
+use crate::support::{Node, Package, Pair, wait_for};
+
+#[test]
+fn an_order_becomes_a_service_that_both_sides_account_for_alike() {
+    let package = Package::echo();
+    let pair = Pair::of(&package);
+    let channel = pair.order(&pair.offer(&package));
+    for node in [&pair.client, &pair.agent] {
+        node.wait_channel(channel, Status::Active);
+    }
+    let usage = |node: &Node| node.channel(channel).usage;
+    wait_for("usage on both sides", || {
+        (usage(&pair.client) > 0 && usage(&pair.client) == usage(&pair.agent)).then_some(())
+    });
+
+    let path = |what: &str| format!("/v1/channels/{channel}/{what}");
+    let _: Value = pair.client.post(&path("suspend"), &json!(null)).expect("suspended");
+    let view = pair.client.wait_channel(channel, Status::Suspended);
+    assert_eq!(view.holds, ["user"]);
+    wait_for("the end of the agent's session", || {
+        pair.agent
+            .sessions(channel)
+            .iter()
+            .all(|session| session.stopped_at.is_some())
+            .then_some(())
+    });
+    let again = pair.client.post::<Value>(&path("suspend"), &json!(null)).expect_err("senseless");
+    assert!(again.to_string().contains("BadStatus"), "{again}");
+
+    let _: Value = pair.client.post(&path("resume"), &json!(null)).expect("resumed");
+    pair.client.wait_channel(channel, Status::Active);
+    let _: Value = pair.client.post(&path("terminate"), &json!(null)).expect("terminated");
+    for node in [&pair.client, &pair.agent] {
+        let view = node.wait_channel(channel, Status::Terminated);
+        assert!(
+            node.sessions(channel).iter().all(|session| session.stopped_at.is_some()),
+            "{view:?}"
+        );
+    }
+    assert_eq!(usage(&pair.client), usage(&pair.agent));
+    let offering: OfferingView =
+        pair.agent.get(&format!("/v1/offerings/{}", view.offering)).expect("the offering");
+    assert_eq!(offering.supply_left, 3, "a terminated channel gives its supply back");
+}
+
+#[test]
+fn a_client_that_was_away_catches_up() {
+    let package = Package::echo();
+    let mut pair = Pair::of(&package);
+    let offering = pair.offer(&package);
+    let channel = pair.order(&offering);
+    pair.client.wait_channel(channel, Status::Active);
+    pair.client.stop();
+    // Meanwhile the agent's module comes back with another port, so access is made anew.
+    pair.agent.kill();
+    pair.agent.start();
+    pair.client.start();
+    wait_for("a newer access message", || {
+        (pair.client.channel(channel).access_serial >= 2).then_some(())
+    });
+    wait_for("the service through it", || {
+        pair.agent
+            .sessions(channel)
+            .iter()
+            .any(|session| session.stopped_at.is_none())
+            .then_some(())
+    });
+    // And the agent ends it while the client is away.
+    pair.client.stop();
+    let path = format!("/v1/channels/{channel}/terminate");
+    let _: Value = pair.agent.post(&path, &json!(null)).expect("terminated");
+    pair.agent.wait_channel(channel, Status::Terminated);
+    pair.client.start();
+    let view = pair.client.wait_channel(channel, Status::Terminated);
+    assert!(view.reason.contains("agent") || view.reason.contains("stopped"), "{view:?}");
+}
+
+#[test]
+fn an_order_waits_for_an_agent_that_is_away() {
+    let package = Package::echo();
+    let mut pair = Pair::of(&package);
+    let offering = pair.offer(&package);
+    pair.agent.stop();
+    let order = json!({ "offering": offering, "deposit": null, "hold": true });
+    let order: OrderView = pair.client.post("/v1/orders", &order).expect("ordered");
+    assert_eq!(order.state, "waiting");
+    pair.agent.start();
+    let channel = pair.accepted(&order);
+    let view = pair.client.wait_channel(channel, Status::Suspended);
+    assert_eq!(view.holds, ["user"], "ordered with a hold");
+}
+
+#[test]
+fn whose_orders_are_accepted_is_the_agents_choice() {
+    let package = Package::echo();
+    let refused = Pair::configured(&package, "[agent]\norders = \"allowlist\"\n", "");
+    let order = json!({ "offering": refused.offer(&package), "deposit": null, "hold": false });
+    let order: OrderView = refused.client.post("/v1/orders", &order).expect("made");
+    wait_for("a refusal", || {
+        let order: OrderView = refused.client.get(&format!("/v1/orders/{}", order.hash))?;
+        (order.state == "rejected").then_some(())
+    });
+    drop(refused);
+
+    let manual = Pair::configured(&package, "[agent]\norders = \"manual\"\n", "");
+    let offering = manual.offer(&package);
+    let order = |decision: &str| {
+        let order = json!({ "offering": offering, "deposit": null, "hold": false });
+        let order: OrderView = manual.client.post("/v1/orders", &order).expect("made");
+        wait_for("the order at the agent", || {
+            manual.agent.get::<OrderView>(&format!("/v1/orders/{}", order.hash))
+        });
+        let path = format!("/v1/orders/{}/{decision}", order.hash);
+        let _: Value = manual.agent.post(&path, &json!(null)).expect("decided");
+        let again = manual.agent.post::<Value>(&path, &json!(null)).expect_err("decided before");
+        assert!(again.to_string().contains("BadStatus"), "{again}");
+        order
+    };
+    manual.client.wait_channel(manual.accepted(&order("accept")), Status::Active);
+    let rejected = order("reject");
+    wait_for("a refusal", || {
+        let order: OrderView = manual.client.get(&format!("/v1/orders/{}", rejected.hash))?;
+        (order.state == "rejected").then_some(())
+    });
+}
+
+#[test]
+fn what_an_agent_may_not_offer() {
+    let package = Package::echo();
+    let pair = Pair::of(&package);
+    for (changes, code) in [
+        (json!({ "unitPrice": 1 }), "PriceNotSupported"),
+        (json!({ "setupPrice": 1 }), "PriceNotSupported"),
+        (json!({ "billingInterval": 0 }), "BadBillingInterval"),
+        (json!({ "maxBillingUnitLag": 1 }), "BadBillingUnitLag"),
+        (json!({ "country": "Sweden" }), "BadCountry"),
+        (json!({ "exchange": "http://elsewhere" }), "FieldNotYours"),
+        (json!({ "supply": "many" }), "MalformedOffering"),
+    ] {
+        let draft = draft(&package, changes.clone());
+        let error = pair.agent.post::<Value>("/v1/offerings", &draft).expect_err(code);
+        assert!(error.to_string().contains(code), "{changes}: {error}");
+    }
+    let mut unknown = draft(&package, json!({}));
+    unknown["product"] = "nothing".into();
+    let error = pair.agent.post::<Value>("/v1/offerings", &unknown).expect_err("unknown");
+    assert!(error.to_string().contains("NotFound"), "{error}");
+    // A module that has not said how it is reached: nobody could use what is sold.
+    let silent = Package::faulty("good");
+    let mut access: Value = serde_json::from_slice(&silent.access).expect("JSON");
+    access["schema"]["properties"]["additionalParams"]["minProperties"] = 1.into();
+    let silent = silent.with_access(&access.to_string());
+    pair.agent.run(&silent);
+    let error = pair.agent.post::<Value>("/v1/offerings", &draft(&silent, json!({})));
+    let error = error.expect_err("not ready");
+    assert!(error.to_string().contains("ProductNotReady"), "{error}");
+}
+
+#[test]
+fn only_offerings_of_the_agent_that_was_asked_for_are_kept() {
+    let package = Package::echo();
+    let pair = Pair::of(&package);
+    let _: OfferingView =
+        pair.agent.post("/v1/offerings", &draft(&package, json!({}))).expect("published");
+    let url = pair.agent_identity().exchange;
+    let fetch = json!({ "url": url, "agent": "0".repeat(64) });
+    let fetched: Value = pair.client.post("/v1/offerings/fetch", &fetch).expect("fetched");
+    assert_eq!(fetched["refused"][0]["code"], "ForeignAgent");
+    assert_eq!(pair.client.get::<Vec<OfferingView>>("/v1/offerings").expect("listed"), []);
+    let look: Value =
+        pair.client.post("/v1/offerings/fetch", &json!({ "url": url })).expect("seen");
+    assert_eq!(look["agents"], json!([pair.agent_identity().fingerprint]));
+    assert_eq!(pair.client.get::<Vec<OfferingView>>("/v1/offerings").expect("listed"), []);
+}
+
+#[test]
+fn the_supply_ends() {
+    let package = Package::faulty("good");
+    // The fixture needs no parameters, so its product is ready once it has an address.
+    let agent = "[agent]\norders = \"open\"\nservice_endpoint_address = \"192.0.2.1\"\n";
+    let pair = Pair::configured(&package, agent, "");
+    let draft = draft(&package, json!({ "supply": 1, "additionalParams": {} }));
+    let offering: Result<OfferingView, _> = pair.agent.post("/v1/offerings", &draft);
+    let Ok(offering) = offering else {
+        panic!("{offering:?}");
+    };
+    pair.fetch();
+    let first = pair.order(&offering.hash);
+    let order = json!({ "offering": offering.hash, "deposit": null, "hold": false });
+    let second: OrderView = pair.client.post("/v1/orders", &order).expect("made");
+    pair.agent.wait_channel(first, Status::Active);
+    let path = format!("/v1/channels/{first}/terminate");
+    let _: Value = pair.agent.post(&path, &json!(null)).expect("terminated");
+    pair.agent.wait_channel(first, Status::Terminated);
+    // What was refused for a passing reason is asked again.
+    let channel = pair.accepted(&second);
+    pair.agent.wait_channel(channel, Status::Active);
+}
