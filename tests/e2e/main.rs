@@ -5,4 +5,8 @@
 
 mod support;
 
+mod arrival;
+mod breakdowns;
+mod damage;
+mod refusals;
 mod replacement;

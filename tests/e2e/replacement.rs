@@ -2,54 +2,10 @@
 
 use std::fs;
 
-use privatix_host::clock;
-use privatix_host::domain::status::{ChannelState, Holds};
 use privatix_host::modules::registry::State;
-use privatix_host::store::{ChannelRow, SessionRow, Store};
-use privatix_plugin_api::message::{ClientKey, Status};
-use uuid::Uuid;
+use privatix_plugin_api::message::ClientKey;
 
-use crate::support::{Node, Package, wait_for};
-
-/// The database of a node, beside the host that uses it.
-struct Database {
-    runtime: tokio::runtime::Runtime,
-    store: Store,
-}
-
-impl Database {
-    fn of(node: &Node) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let store = runtime.block_on(Store::open(&node.home().join("state.db"))).expect("opened");
-        Self { runtime, store }
-    }
-
-    /// Makes a channel that waits to be started.
-    fn channel(&self, package: &Package) -> ClientKey {
-        let id = ClientKey(Uuid::new_v4());
-        let manifest = package.manifest();
-        let now = clock::unix_now();
-        let row = ChannelRow {
-            id,
-            product: manifest["productId"].as_str().unwrap().parse().unwrap(),
-            access_template: manifest["templates"]["access"].as_str().unwrap().to_owned(),
-            state: ChannelState { status: Status::Activating, holds: Holds::NONE },
-            reason: "made by the test".into(),
-            since: now,
-            created_at: now,
-        };
-        self.runtime.block_on(async {
-            let mut txn = self.store.begin().await.expect("begun");
-            txn.channel_add(&row).await.expect("made");
-            txn.commit().await.expect("committed");
-        });
-        id
-    }
-
-    fn sessions(&self, channel: ClientKey) -> Vec<SessionRow> {
-        self.runtime.block_on(self.store.session_list(channel)).expect("listed")
-    }
-}
+use crate::support::{Database, Node, Package, wait_for};
 
 /// A node with one module that serves one channel.
 fn serving(package: &Package, configuration: &str) -> (Node, Database, ClientKey) {
@@ -114,19 +70,8 @@ fn rolled_back(new: Package, code: &str, state: State) {
     assert_eq!(node.wait_version("good", "0.3.0").candidate, None);
 }
 
-/// The new version's fault is in its code, which goes by the name it is told: so it is patched in.
 fn broken(fault: &str) -> Package {
-    let mut package = Package::faulty("good").version("0.2.0");
-    let found = replace(&mut package.library, b"fault-when-called:good", fault.as_bytes());
-    assert!(found, "the fixture has no place for a fault");
-    package
-}
-
-fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) -> bool {
-    let Some(at) = bytes.windows(from.len()).position(|part| part == from) else { return false };
-    bytes[at..at + from.len()].fill(b' ');
-    bytes[at..at + to.len()].copy_from_slice(to);
-    true
+    Package::faulty("good").version("0.2.0").with_fault(fault)
 }
 
 #[test]
@@ -178,11 +123,13 @@ fn a_version_that_cannot_be_loaded_leaves_the_running_one_alone() {
     });
     let sessions = database.sessions(channel);
     Package { access, offering, ..new }.drop_into(&node.plugins());
+    // The templates come first, and for a moment do not match the old library.
     let view = node.wait("good", "running beside a refused one", |view| {
-        view.candidate.as_ref().is_some_and(|candidate| candidate.state == State::Refused)
+        let candidate = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
+        candidate.is_some_and(|problem| problem.code == "LayoutMismatch")
     });
-    let problem = view.candidate.and_then(|candidate| candidate.problem).expect("a problem");
-    assert_eq!((view.state, problem.code.as_str()), (State::Running, "LayoutMismatch"));
+    let candidate = view.candidate.expect("a candidate");
+    assert_eq!((view.state, candidate.state), (State::Running, State::Refused));
     assert_eq!(view.generations, 1, "the running version was not touched");
     assert_eq!(database.sessions(channel).len(), sessions.len());
 }
