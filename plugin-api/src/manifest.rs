@@ -119,8 +119,8 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<Value>,
     /// Lowercase hex SHA-256 of the whole library with this field's digits set to `0`, or all
-    /// zeros in a library that was not sealed.
-    #[serde(default = "unsealed")]
+    /// zeros in a library that was not sealed. Not to be left out: one damaged letter of its name
+    /// would unseal the library.
     pub seal: String,
 }
 
@@ -210,6 +210,7 @@ mod tests {
             "serviceApi": {"min": 1, "max": 1}, "roles": ["agent", "client"],
             "usageReporting": "total", "panic": "unwind",
             "templates": {"access": "a".repeat(64), "offering": "b".repeat(64)},
+            "seal": unsealed(),
         })
     }
 
@@ -240,6 +241,13 @@ mod tests {
             assert!(error.contains(expected), "{field} = {value}: {error}");
         }
         Manifest::from_bytes(manifest().to_string().as_bytes()).expect("the unaltered one");
+    }
+
+    #[test]
+    fn a_seal_under_another_name_is_none() {
+        let text = manifest().to_string().replace("\"seal\"", "\"real\"");
+        let error = Manifest::from_bytes(text.as_bytes()).expect_err("no seal").to_string();
+        assert!(error.contains("`seal`"), "{error}");
     }
 
     #[test]

@@ -85,12 +85,13 @@ fn killed_hosts_lose_nothing_and_go_on() {
 
     for node in [&pair.agent, &pair.client] {
         node.wait_channel(channel, Status::Active);
-        let open =
-            || node.sessions(channel).into_iter().find(|session| session.stopped_at.is_none());
-        let before = wait_for("an open session", open);
-        wait_for("usage in it", || {
-            let now = open()?;
-            (now.id == before.id && now.usage > before.usage).then_some(())
+        // The first one seen may still be that of the killed process.
+        let mut seen = HashMap::new();
+        wait_for("an open session whose usage grows", || {
+            let sessions = node.sessions(channel);
+            let open = sessions.into_iter().find(|session| session.stopped_at.is_none())?;
+            let first = *seen.entry(open.id).or_insert(open.usage);
+            (open.usage > first).then_some(())
         });
     }
     for node in [&mut pair.agent, &mut pair.client] {

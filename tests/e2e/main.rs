@@ -5,6 +5,10 @@
 
 mod support;
 
+mod arrival;
+mod breakdowns;
 mod crash;
+mod damage;
+mod refusals;
 mod replacement;
 mod trade;

@@ -70,19 +70,8 @@ fn rolled_back(new: Package, code: &str, state: State) {
     assert_eq!(node.wait_version("good", "0.3.0").candidate, None);
 }
 
-/// The new version's fault is in its code, which goes by the name it is told: so it is patched in.
 fn broken(fault: &str) -> Package {
-    let mut package = Package::faulty("good").version("0.2.0");
-    let found = replace(&mut package.library, b"fault-when-called:good", fault.as_bytes());
-    assert!(found, "the fixture has no place for a fault");
-    package
-}
-
-fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) -> bool {
-    let Some(at) = bytes.windows(from.len()).position(|part| part == from) else { return false };
-    bytes[at..at + from.len()].fill(b' ');
-    bytes[at..at + to.len()].copy_from_slice(to);
-    true
+    Package::faulty("good").version("0.2.0").with_fault(fault)
 }
 
 #[test]
@@ -134,10 +123,10 @@ fn a_version_that_cannot_be_loaded_leaves_the_running_one_alone() {
     });
     let sessions = database.sessions(channel);
     Package { access, offering, ..new }.drop_into(&node.plugins());
-    // The templates come first, and for a moment they fit no library.
+    // The templates come first, and for a moment do not match the old library.
     let view = node.wait("good", "running beside a refused one", |view| {
-        let problem = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
-        problem.is_some_and(|problem| problem.code == "LayoutMismatch")
+        let candidate = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
+        candidate.is_some_and(|problem| problem.code == "LayoutMismatch")
     });
     let candidate = view.candidate.expect("a candidate");
     assert_eq!((view.state, candidate.state), (State::Running, State::Refused));

@@ -16,9 +16,22 @@ pub(super) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a line, or several.
+/// Writes a line, or several. What steers a terminal is shown instead of obeyed: names of files
+/// and words of modules come from strangers.
 pub(super) fn text(text: &str) -> anyhow::Result<()> {
-    raw(format!("{}\n", text.trim_end()).as_bytes())
+    raw(format!("{}\n", printable(text.trim_end())).as_bytes())
+}
+
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => out.push(character),
+            _ if character.is_control() => out.extend(character.escape_default()),
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 /// Writes JSON.
@@ -74,7 +87,18 @@ pub(super) fn ago(since: u64, now: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::ago;
+    use super::{ago, printable};
+
+    #[test]
+    fn a_terminal_is_not_steered() {
+        for (text, expected) in [
+            ("NAME  NOTE\nvpn\tübel", "NAME  NOTE\nvpn\tübel"),
+            ("\u{1b}[2Jx\r", "\\u{1b}[2Jx\\r"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
+    }
 
     #[test]
     fn times_ago() {

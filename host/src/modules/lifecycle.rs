@@ -79,7 +79,10 @@ pub struct NotUp {
 
 impl NotUp {
     fn refused(problem: Problem) -> Self {
-        Self { problem, state: State::Refused, retry: false }
+        // That no process could be started says nothing about the package.
+        let host = problem.code == Code::HostFailed.to_string();
+        let state = if host { State::Failed } else { State::Refused };
+        Self { problem, state, retry: host }
     }
 
     fn host(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
@@ -301,4 +304,21 @@ fn private_dir(parent: &Path, name: &str) -> std::io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o700))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_hosts_own_failure_to_load_is_tried_again() {
+        for (code, state, retry) in [
+            (Code::HostFailed, State::Failed, true),
+            (Code::LoadFailed, State::Refused, false),
+            (Code::LoadCrashed, State::Refused, false),
+        ] {
+            let not_up = NotUp::refused(Problem::new(code, "", "", ""));
+            assert_eq!((not_up.state, not_up.retry), (state, retry), "{code}");
+        }
+    }
 }

@@ -121,7 +121,9 @@ fn part_of(file_name: &str) -> Option<(&str, Part)> {
         return None;
     }
     if let Some(stem) = file_name.strip_suffix(".so") {
-        return Some((stem.strip_prefix("lib").unwrap_or(stem), Part::Library));
+        // No module is called nothing.
+        let name = stem.strip_prefix("lib").filter(|name| !name.is_empty()).unwrap_or(stem);
+        return Some((name, Part::Library));
     }
     if let Some(name) = file_name.strip_suffix(".access.json") {
         return Some((name, Part::Access));
@@ -181,6 +183,7 @@ mod tests {
             ("vpn.access.json", Some(("vpn", Part::Access))),
             ("vpn.offering.json", Some(("vpn", Part::Offering))),
             ("liblib.so", Some(("lib", Part::Library))),
+            ("lib.so", Some(("lib", Part::Library))),
             (".libvpn.so.k3Gz", None),
             (".libvpn.so", None),
             ("libvpn.so.part", None),

@@ -22,6 +22,9 @@ use super::registry::{State, VersionView};
 /// How soon a file that is being written is looked at again.
 const WRITER_POLL: Duration = Duration::from_millis(50);
 
+/// How soon a package is looked at again that the host could not do its part for.
+const HOST_POLL: Duration = Duration::from_secs(5);
+
 /// See the module's documentation.
 pub(super) struct Supervisor {
     name: String,
@@ -108,6 +111,11 @@ impl Supervisor {
             Err(problem) if problem.code == Code::BeingWritten.to_string() => {
                 self.note(State::Incomplete, problem);
                 return Some(Instant::now() + WRITER_POLL);
+            }
+            // Not the package's fault: it may well stay as it is while the host recovers.
+            Err(problem) if problem.code == Code::HostFailed.to_string() => {
+                self.note(State::Failed, problem);
+                return Some(Instant::now() + HOST_POLL);
             }
             Err(problem) => {
                 self.examined = Some(files);
@@ -219,6 +227,7 @@ impl Supervisor {
         match self.bring_up(&previous, &[]).await {
             Ok(running) => self.serve(running),
             Err(not_up) => {
+                self.context.registry.release(previous.manifest.product_id, &self.name);
                 self.enter(State::Failed, Some(not_up.problem), &previous);
                 // It ran before, so it is tried again whatever it died of.
                 self.retry = Some(Retry::after(0, previous));
@@ -269,7 +278,11 @@ impl Supervisor {
         if view.as_ref().is_some_and(|view| view.state == State::Removed) {
             return None;
         }
-        if files.access.is_none() && files.offering.is_none() {
+        if view.is_some_and(|view| view.generations > 0 || view.abandoned_threads > 0) {
+            // What it left in the process stays to be seen.
+            self.log(State::Removed, None);
+            self.context.registry.update(&self.name, |view| view.enter(State::Removed, None));
+        } else if files.access.is_none() && files.offering.is_none() {
             self.context.registry.forget(&self.name);
         } else {
             self.note(State::Incomplete, examine::library_missing(&self.name));

@@ -3,9 +3,13 @@
 pub(crate) mod database;
 pub(crate) mod module;
 pub(crate) mod node;
+pub(crate) mod refusal;
 pub(crate) mod trade;
 
+use std::fs::File;
 use std::time::{Duration, Instant};
+
+use privatix_host::modules::load::{Lease, NoLease};
 
 pub(crate) use self::database::Database;
 pub(crate) use self::module::Package;
@@ -26,4 +30,12 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether the host can ask the kernel for writers of the files that the tests make.
+pub(crate) fn leases() -> bool {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let (_, path) = file.into_parts();
+    let reader = File::open(&path).expect("opened");
+    !matches!(Lease::take(&reader), Err(NoLease::Unsupported(_)))
 }

@@ -111,6 +111,30 @@ impl Package {
         })
     }
 
+    /// With another offering template, to whose hash the manifest agrees.
+    pub(crate) fn with_offering(mut self, text: &str) -> Self {
+        self.offering = text.as_bytes().to_vec();
+        let value = serde_json::from_str(text).expect("JSON");
+        let hash = privatix_plugin_api::json::hash(&value).expect("canonical");
+        self.with_manifest(|manifest| manifest["templates"]["offering"] = hash.into())
+    }
+
+    /// With other bytes in the library.
+    pub(crate) fn with_library(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        change(&mut self.library);
+        self
+    }
+
+    /// With a fault in its code whatever it is called, of the module that has one for each name.
+    pub(crate) fn with_fault(self, fault: &str) -> Self {
+        self.with_library(|library| {
+            let place = b"fault-when-called:good";
+            let at = find(library, place).expect("the fixture has a place for a fault");
+            library[at..at + place.len()].fill(b' ');
+            library[at..at + fault.len()].copy_from_slice(fault.as_bytes());
+        })
+    }
+
     pub(crate) fn library_name(&self) -> String {
         format!("lib{}.so", self.name)
     }
@@ -129,6 +153,11 @@ impl Package {
         place(directory, &self.offering_name(), &self.offering);
         place(directory, &self.library_name(), &self.library);
     }
+}
+
+/// Where a part is in the whole for the first time.
+pub(crate) fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
+    whole.windows(part.len()).position(|candidate| candidate == part)
 }
 
 /// Writes beside and renames, as a careful installer does.

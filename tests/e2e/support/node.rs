@@ -49,10 +49,15 @@ impl Node {
 
     /// Adds text to the configuration: keys of the default file are replaced, sections appended.
     pub(crate) fn configure(&self, addition: &str) {
+        let addition = addition.parse().expect("TOML");
+        self.reconfigure(|table| merge(table, addition));
+    }
+
+    /// Changes the configuration in any way.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut toml::Table)) {
         let path = self.home().join("privatix.toml");
-        let mut table: toml::Table =
-            fs::read_to_string(&path).expect("readable").parse().expect("TOML");
-        merge(&mut table, addition.parse().expect("TOML"));
+        let mut table = fs::read_to_string(&path).expect("readable").parse().expect("TOML");
+        change(&mut table);
         fs::write(&path, table.to_string()).expect("written");
     }
 
@@ -98,7 +103,7 @@ impl Node {
 
     /// Asks the operator's socket.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
-        let client = Client::new(&self.home().join("privatix.sock"));
+        let client = Client::new(&self.socket());
         self.runtime.block_on(client.get(path)).ok()
     }
 
@@ -129,7 +134,19 @@ impl Node {
     }
 
     pub(crate) fn module(&self, name: &str) -> Option<ModuleView> {
+        // Some tests ask for names that are no part of an address.
+        let name: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
         self.get(&format!("/v1/modules/{name}"))
+    }
+
+    /// Names of all modules.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let modules: Vec<ModuleView> = self.get("/v1/modules").expect("listed");
+        modules.into_iter().map(|module| module.name).collect()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.home().join("privatix.sock")
     }
 
     /// Waits until a module is as described.
