@@ -9,12 +9,14 @@ mod session;
 mod template;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use self::channel::ChannelRow;
 pub use self::product::{ProductRow, ProductUpsert};
@@ -43,11 +45,16 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// One write at a time, first come, first served. SQLite's own lock is polled, with pauses
+    /// that grow, so that under load whoever is unlucky waits for many others.
+    writing: Arc<Mutex<()>>,
 }
 
 /// A write transaction; rolled back when dropped.
 pub struct Txn {
     inner: Transaction<'static, Sqlite>,
+    /// Given back after `inner` has ended.
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Store {
@@ -67,7 +74,7 @@ impl Store {
         let pool = pool.map_err(StoreError::at("opening"))?;
         let migrated = sqlx::migrate!("../migrations").run(&pool).await;
         migrated.map_err(StoreError::at("bringing the tables up to date"))?;
-        Ok(Self { pool })
+        Ok(Self { pool, writing: Arc::default() })
     }
 
     /// Begins a write.
@@ -75,8 +82,9 @@ impl Store {
     /// # Errors
     /// When the write lock is not to be had.
     pub async fn begin(&self) -> Result<Txn> {
+        let turn = Arc::clone(&self.writing).lock_owned().await;
         let inner = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        Ok(Txn { inner: inner.map_err(StoreError::at("beginning a write"))? })
+        Ok(Txn { inner: inner.map_err(StoreError::at("beginning a write"))?, _turn: turn })
     }
 
     /// Closes all connections; the write-ahead log is folded in.
