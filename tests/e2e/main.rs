@@ -5,4 +5,5 @@
 
 mod support;
 
+mod churn;
 mod replacement;

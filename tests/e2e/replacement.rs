@@ -2,54 +2,10 @@
 
 use std::fs;
 
-use privatix_host::clock;
-use privatix_host::domain::status::{ChannelState, Holds};
 use privatix_host::modules::registry::State;
-use privatix_host::store::{ChannelRow, SessionRow, Store};
-use privatix_plugin_api::message::{ClientKey, Status};
-use uuid::Uuid;
+use privatix_plugin_api::message::ClientKey;
 
-use crate::support::{Node, Package, wait_for};
-
-/// The database of a node, beside the host that uses it.
-struct Database {
-    runtime: tokio::runtime::Runtime,
-    store: Store,
-}
-
-impl Database {
-    fn of(node: &Node) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let store = runtime.block_on(Store::open(&node.home().join("state.db"))).expect("opened");
-        Self { runtime, store }
-    }
-
-    /// Makes a channel that waits to be started.
-    fn channel(&self, package: &Package) -> ClientKey {
-        let id = ClientKey(Uuid::new_v4());
-        let manifest = package.manifest();
-        let now = clock::unix_now();
-        let row = ChannelRow {
-            id,
-            product: manifest["productId"].as_str().unwrap().parse().unwrap(),
-            access_template: manifest["templates"]["access"].as_str().unwrap().to_owned(),
-            state: ChannelState { status: Status::Activating, holds: Holds::NONE },
-            reason: "made by the test".into(),
-            since: now,
-            created_at: now,
-        };
-        self.runtime.block_on(async {
-            let mut txn = self.store.begin().await.expect("begun");
-            txn.channel_add(&row).await.expect("made");
-            txn.commit().await.expect("committed");
-        });
-        id
-    }
-
-    fn sessions(&self, channel: ClientKey) -> Vec<SessionRow> {
-        self.runtime.block_on(self.store.session_list(channel)).expect("listed")
-    }
-}
+use crate::support::{Database, Node, Package, wait_for};
 
 /// A node with one module that serves one channel.
 fn serving(package: &Package, configuration: &str) -> (Node, Database, ClientKey) {

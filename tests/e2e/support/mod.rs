@@ -1,10 +1,12 @@
 //! What every story needs: modules to drop, a node to drop them into, a way to wait.
 
+pub(crate) mod database;
 pub(crate) mod module;
 pub(crate) mod node;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use self::database::Database;
 pub(crate) use self::module::Package;
 pub(crate) use self::node::Node;
 
