@@ -6,4 +6,5 @@
 mod support;
 
 mod churn;
+mod compatibility;
 mod replacement;

@@ -3,6 +3,7 @@
 pub(crate) mod database;
 pub(crate) mod module;
 pub(crate) mod node;
+pub(crate) mod vintage;
 
 use std::time::{Duration, Instant};
 
