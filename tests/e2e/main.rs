@@ -6,5 +6,6 @@
 mod support;
 
 mod churn;
+mod cli;
 mod compatibility;
 mod replacement;
