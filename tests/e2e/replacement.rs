@@ -134,9 +134,12 @@ fn a_version_that_cannot_be_loaded_leaves_the_running_one_alone() {
     });
     let sessions = database.sessions(channel);
     Package { access, offering, ..new }.drop_into(&node.plugins());
-    let view = node.wait("good", "running beside a refused one", |view| {
-        view.candidate.as_ref().is_some_and(|candidate| candidate.state == State::Refused)
+    // While the files arrive, the new set is inconsistent.
+    let view = node.wait("good", "running beside one that cannot be loaded", |view| {
+        let candidate = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
+        candidate.is_some_and(|problem| problem.code != "TemplateHashMismatch")
     });
+    assert_eq!(view.candidate.as_ref().map(|candidate| candidate.state), Some(State::Refused));
     let problem = view.candidate.and_then(|candidate| candidate.problem).expect("a problem");
     assert_eq!((view.state, problem.code.as_str()), (State::Running, "LayoutMismatch"));
     assert_eq!(view.generations, 1, "the running version was not touched");
