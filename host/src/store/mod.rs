@@ -112,3 +112,33 @@ fn to_db(value: u64) -> i64 {
 fn from_db(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn writes_are_made_in_the_order_in_which_they_are_asked_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&directory.path().join("state.db")).await.expect("opened");
+        let first = store.begin().await.expect("begun");
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut writes = tokio::task::JoinSet::new();
+        // More than there are connections.
+        for number in 0..16 {
+            let (store, order) = (store.clone(), Arc::clone(&order));
+            writes.spawn(async move {
+                let txn = store.begin().await.expect("begun");
+                order.lock().expect("not poisoned").push(number);
+                txn.commit().await.expect("committed");
+            });
+            // Lets it ask.
+            tokio::task::yield_now().await;
+        }
+        first.commit().await.expect("committed");
+        while let Some(done) = writes.join_next().await {
+            done.expect("done");
+        }
+        assert_eq!(*order.lock().expect("not poisoned"), (0..16).collect::<Vec<_>>());
+    }
+}
