@@ -7,6 +7,9 @@ mod support;
 
 mod arrival;
 mod breakdowns;
+mod churn;
+mod cli;
+mod compatibility;
 mod crash;
 mod damage;
 mod refusals;

@@ -1,7 +1,5 @@
 //! The command line: one file a noun. Exit status 0, 1 (refused, with the reason) or 2 (usage).
 
-#![allow(clippy::print_stderr)]
-
 mod channel;
 mod identity;
 mod init;
@@ -13,6 +11,7 @@ mod product;
 mod session;
 mod template;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -115,7 +114,8 @@ pub fn main() -> ExitCode {
     match execute(cli.command, &home, cli.json) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("privatix: {error:#}");
+            // Where nobody reads the reason, the exit status has to do; a panic would be another.
+            let _ = writeln!(io::stderr(), "privatix: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -59,7 +59,7 @@ mod tests {
     fn a_window_has_its_limit_and_ends() {
         let rate = Rate::new(2);
         let (begin, a, b) = (Instant::now(), [192, 0, 2, 1], [192, 0, 2, 2]);
-        let mut check = |address: [u8; 4], seconds, expected| {
+        let check = |address: [u8; 4], seconds, expected| {
             let now = begin + Duration::from_secs(seconds);
             assert_eq!(rate.allows(address.into(), now), expected, "{address:?} at {seconds}");
         };

@@ -61,7 +61,8 @@ pub struct ModuleView {
     pub problem: Option<Problem>,
     /// What is known of the version that runs, or ran last.
     pub version: Option<VersionView>,
-    /// How the module says it is: `healthy`, or what it said.
+    /// How the module says it is: `healthy`, or what it said. Nothing where it was not asked yet,
+    /// or is too old to know the question.
     pub health: Option<String>,
     /// What has arrived while another version runs, and does not run itself.
     pub candidate: Option<Candidate>,

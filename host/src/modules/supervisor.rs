@@ -8,12 +8,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::message::Health;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::copy::Quiet;
 use super::examine::{self, Checked, Terms};
+use super::generation::CommandError;
 use super::lifecycle::{Context, NotUp, Running};
 use super::package::PackageFiles;
 use super::problem::{Code, Problem};
@@ -306,16 +308,24 @@ impl Supervisor {
     async fn ask_health(&self) {
         let Some(running) = &self.running else { return };
         let health = match running.generation.health().await {
-            Ok(Health::Healthy) => "healthy".to_owned(),
-            Ok(Health::Degraded(detail)) => format!("degraded: {detail}"),
-            Ok(Health::Unhealthy(detail)) => format!("unhealthy: {detail}"),
-            Err(error) => format!("unhealthy: {}", crate::chain(&error)),
+            Ok(Health::Healthy) => Some("healthy".to_owned()),
+            Ok(Health::Degraded(detail)) => Some(format!("degraded: {detail}")),
+            Ok(Health::Unhealthy(detail)) => Some(format!("unhealthy: {detail}")),
+            // Built when there was no such question; that does not make it unwell.
+            Err(CommandError::Fault(fault)) if fault.kind == FaultKind::Unsupported => {
+                tracing::debug!(
+                    module = self.name,
+                    "the module does not know how to say how it is"
+                );
+                None
+            }
+            Err(error) => Some(format!("unhealthy: {}", crate::chain(&error))),
         };
         self.context.registry.update(&self.name, |view| {
-            if view.health.as_ref() != Some(&health) && health != "healthy" {
+            if view.health != health && health.as_ref().is_some_and(|health| health != "healthy") {
                 tracing::warn!(module = self.name, health, "the module is not well");
             }
-            view.health = Some(health);
+            view.health = health;
         });
     }
 

@@ -7,7 +7,7 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::{Node, Package};
+use super::{Node, Package, wait_for};
 
 pub(crate) struct Database {
     runtime: Runtime,
@@ -80,5 +80,13 @@ impl Database {
 
     pub(crate) fn sessions(&self, channel: ClientKey) -> Vec<SessionRow> {
         self.runtime.block_on(self.store.session_list(channel)).expect("listed")
+    }
+
+    /// Waits until a channel's newest session is open and was used a few times.
+    pub(crate) fn wait_used(&self, channel: ClientKey) -> SessionRow {
+        wait_for("an open session with usage", || {
+            let newest = self.sessions(channel).pop()?;
+            (newest.stopped_at.is_none() && newest.account.usage > 3).then_some(newest)
+        })
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod module;
 pub(crate) mod node;
 pub(crate) mod refusal;
 pub(crate) mod trade;
+pub(crate) mod vintage;
 
 use std::fs::File;
 use std::time::{Duration, Instant};

@@ -190,16 +190,22 @@ pub(crate) fn libraries() -> PathBuf {
         .clone()
 }
 
+/// The target directory of this build, and whether it is a release.
+pub(crate) fn target() -> (PathBuf, bool) {
+    let directory = Path::new(env!("CARGO_BIN_EXE_privatix")).parent().expect("a directory");
+    let target = directory.parent().expect("a target directory");
+    (target.to_owned(), directory.ends_with("release"))
+}
+
 fn build() -> PathBuf {
-    let directory =
-        Path::new(env!("CARGO_BIN_EXE_privatix")).parent().expect("a directory").to_owned();
+    let (target, release) = target();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repository()).args(["build", "--quiet", "--locked"]);
     cargo.args(["-p", "privatix-echo", "-p", "faulty-module", "-p", "wrong-layout-module"]);
-    if directory.ends_with("release") {
+    if release {
         cargo.arg("--release");
     }
-    cargo.arg("--target-dir").arg(directory.parent().expect("a target directory"));
+    cargo.arg("--target-dir").arg(&target);
     assert!(cargo.status().expect("cargo runs").success(), "building the modules");
-    directory
+    target.join(if release { "release" } else { "debug" })
 }

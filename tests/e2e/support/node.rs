@@ -63,10 +63,16 @@ impl Node {
 
     /// Runs the host and waits until it can be asked.
     pub(crate) fn start(&mut self) {
+        self.start_with(|_| {});
+    }
+
+    /// As [`Node::start`], with changes to how the process is started.
+    pub(crate) fn start_with(&mut self, change: impl FnOnce(&mut Command)) {
         assert!(self.child.is_none(), "already running");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log");
         let mut command = self.command(&["run"]);
         command.stderr(log).stdout(Stdio::null());
+        change(&mut command);
         self.child = Some(command.spawn().expect("started"));
         wait_for("the host's socket", || self.get::<Vec<ModuleView>>("/v1/modules"));
     }
@@ -94,7 +100,8 @@ impl Node {
         self.command(arguments).output().expect("run")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command of the command line against this node, to be run.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
         command.env_remove("PRIVATIX_TEST_MODULES").stdin(Stdio::null());
         command.arg("--home").arg(self.home()).args(arguments);
@@ -195,9 +202,21 @@ impl Node {
 
     /// Tells the host to stop and waits until it has.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("running");
-        signal(child.id(), nix::sys::signal::Signal::SIGTERM);
-        child.wait().expect("waitable")
+        self.terminate();
+        self.ended()
+    }
+
+    /// Tells the host to stop.
+    pub(crate) fn terminate(&self) {
+        signal(self.pid(), nix::sys::signal::Signal::SIGTERM);
+    }
+
+    /// Waits until the host's process has ended.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("started");
+        let status = wait_for("the host's end", || child.try_wait().expect("waitable"));
+        self.child = None;
+        status
     }
 
     /// Kills the host without a word.
