@@ -142,10 +142,10 @@ impl Client {
         let handles: Vec<_> =
             self.lines.lock().await.take().into_iter().flatten().map(|(_, line)| line).collect();
         handles.iter().for_each(Handle::shut);
-        self.shared.sessions.end_all().await;
         for handle in handles {
             handle.end().await;
         }
+        self.shared.sessions.end_all().await;
     }
 
     /// The channel's line with this access message, and whether the message is news.
@@ -191,13 +191,12 @@ impl Client {
 
     async fn close(&self, channel: ClientKey) {
         let handle = self.lines.lock().await.as_mut().and_then(|lines| lines.remove(&channel));
-        if let Some(handle) = &handle {
-            handle.shut();
-        }
-        self.shared.sessions.end(channel).await;
         if let Some(handle) = handle {
+            handle.shut();
             handle.end().await;
         }
+        // Last, when nobody is left who could open another.
+        self.shared.sessions.end(channel).await;
     }
 }
 
