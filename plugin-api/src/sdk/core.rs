@@ -28,7 +28,10 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(object: CoreObject) -> Self {
+    /// A handle to any object that answers as the core does, for test kits; a module is handed its
+    /// own by `create`.
+    #[must_use]
+    pub fn from_object(object: CoreObject) -> Self {
         Self { object: Arc::new(object) }
     }
 

@@ -48,7 +48,7 @@ struct Live<M> {
 impl<M: ServiceModule> Instance<M> {
     fn create(core: CoreObject, host: &[u8]) -> Result<Self, Fault> {
         let host: HostInfo = decode(host).map_err(|error| failed(&error))?;
-        let core = Core::new(core);
+        let core = Core::from_object(core);
         log::forward_panics();
         let threads = Arc::new(AtomicUsize::new(0));
         let runtime = runtime(&core, &host, &threads).map_err(|error| failed(&error))?;

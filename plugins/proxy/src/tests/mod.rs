@@ -1,0 +1,6 @@
+//! The module over real sockets, with a core that only keeps a book.
+
+mod agent;
+mod book;
+mod both;
+mod wire;
