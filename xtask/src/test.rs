@@ -49,7 +49,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let names: Vec<_> = missing.iter().map(|need| need.name).collect();
         return Err(format!("not everything can run without {}", names.join(", ")));
     }
-    step(BUILD, cargo(&["build"]).args(ALL))?;
+    // With the tests, whose dependencies add features to what is built anyway.
+    step(BUILD, cargo(&["build", "--all-targets"]).args(ALL))?;
     let mut failed = Vec::new();
     if options.filters.is_empty() {
         for (name, mut check) in checks() {
