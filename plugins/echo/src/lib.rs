@@ -1,6 +1,6 @@
 //! A TCP echo service: the module to read first.
 //!
-//! The agent's side ([`agent`]) listens; the client's ([`client`]) connects, says
+//! The agent's side (`agent`) listens; the client's (`client`) connects, says
 //! `<client key> <password>\n`, reads `ok\n` or `denied <reason>\n`, and from there on gets back
 //! every byte it sends. Usage is the bytes both ways. This file holds the module itself and what
 //! both sides share: the line to each channel, and the session on it.

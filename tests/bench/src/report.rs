@@ -1,0 +1,109 @@
+//! The table, as text and as JSON.
+
+use std::fmt;
+use std::fs;
+
+use serde::Serialize;
+
+use crate::figures::Row;
+
+pub(crate) const NANOSECOND: f64 = 1.0;
+pub(crate) const MICROSECOND: f64 = 1e3;
+pub(crate) const MILLISECOND: f64 = 1e6;
+
+const HEAD: [&str; 8] =
+    ["what", "p50", "p99", "per second", "floor", "floor p50", "ratio", "target"];
+
+/// Everything that was measured, and where.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    machine: Machine,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Machine {
+    cpu: String,
+    cores: usize,
+    /// Processes that wanted to run in the last minute, this benchmark among them.
+    load: String,
+}
+
+impl Report {
+    pub(crate) fn new(rows: Vec<Row>) -> Self {
+        Self { machine: Machine::this(), rows }
+    }
+}
+
+impl Machine {
+    fn this() -> Self {
+        let first = |file: &str, key: &str| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            line.map_or_else(|| "unknown".into(), |rest| rest.trim_matches([' ', '\t', ':']).into())
+        };
+        let load: String = first("/proc/loadavg", "");
+        Self {
+            cpu: first("/proc/cpuinfo", "model name"),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            load: load.split(' ').next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cores, load } = &self.machine;
+        writeln!(out, "{cpu}, {cores} cores, load {load}\n")?;
+        let mut lines = vec![HEAD.map(str::to_owned)];
+        lines.extend(self.rows.iter().map(line));
+        let width = |column: usize| {
+            lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+        };
+        let widths: [usize; HEAD.len()] = std::array::from_fn(width);
+        for line in &lines {
+            let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+                let is_text = column == 0 || column == 4;
+                if is_text { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
+            writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        writeln!(out)?;
+        if let Some(callers) = self.rows.iter().map(|row| row.callers).find(|number| *number > 1) {
+            writeln!(out, "p50, p99: one caller; per second: {callers} callers at once")?;
+        }
+        for row in self.rows.iter().filter(|row| row.misses_target()) {
+            write!(out, "target missed: {}", row.what)?;
+            match (&row.floor, row.target) {
+                (Some(floor), Some(target)) if floor.p50 >= target => {
+                    writeln!(out, " (its floor alone takes {} here)", time(floor.p50))?;
+                }
+                _ => writeln!(out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn line(row: &Row) -> [String; HEAD.len()] {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    [
+        row.what.to_owned(),
+        time(row.p50),
+        time(row.p99),
+        or_none(row.per_second.map(|number| format!("{number:.0}"))),
+        or_none(row.floor.as_ref().map(|floor| floor.what.to_owned())),
+        or_none(row.floor.as_ref().map(|floor| time(floor.p50))),
+        or_none(row.floor.as_ref().map(|floor| format!("{:.1}", floor.ratio))),
+        or_none(row.target.map(|target| format!("< {}", time(target)))),
+    ]
+}
+
+fn time(nanoseconds: f64) -> String {
+    match nanoseconds {
+        n if n < MICROSECOND => format!("{n:.1} ns"),
+        n if n < MILLISECOND => format!("{:.1} µs", n / MICROSECOND),
+        n => format!("{:.1} ms", n / MILLISECOND),
+    }
+}

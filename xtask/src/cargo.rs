@@ -1,0 +1,52 @@
+//! Cargo, run in the repository as if from a shell.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What went wrong, as a sentence.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+/// A command of cargo's.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository()).args(arguments);
+    // What cargo told this process about its package would have build scripts run again.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a step of a command, by its name.
+pub(crate) fn step(name: &str, command: &mut Command) -> Outcome {
+    eprintln!("xtask: {name}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{name} failed ({status}): {}", shown(command))),
+        Err(error) => Err(format!("{name} could not be started: {}: {error}", shown(command))),
+    }
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let mut words = words.map(|word| word.to_string_lossy().into_owned());
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned());
+    program.into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// Where this package's workspace is.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Where cargo puts what it builds in a profile: beside the directory this binary was put in,
+/// whatever the configuration and the environment say about it.
+pub(crate) fn built(profile: &str) -> Outcome<PathBuf> {
+    let binary = std::env::current_exe().map_err(|error| format!("this binary: {error}"))?;
+    let target = binary.parent().and_then(Path::parent);
+    target.map(|target| target.join(profile)).ok_or_else(|| "no target directory".into())
+}

@@ -1,0 +1,53 @@
+//! What there is to do with this repository: `cargo xtask help`.
+//!
+//! Nothing but the standard library, so that it is there before anything else is built. It runs
+//! other programs and says which of them failed; it decides nothing about the product.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bench;
+mod cargo;
+mod needs;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+What there is to do with this repository:
+
+  cargo xtask test [--strict] [-- FILTER...]
+      Installs what the tests need where it can (packages of a Debian system as root, components
+      of rustup), builds the workspace and the modules for the tests, checks format, lints and
+      documentation, and runs all tests. What cannot run is skipped by name; with --strict that
+      is a failure. With filters: only the tests whose names contain one of them, no checks.
+
+  cargo xtask bench [--json] [--quick]
+      Measures what crossing to a module costs and how soon a dropped module runs.
+
+  cargo xtask help
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["test", rest @ ..] => test::Options::read(rest).and_then(|options| test::run(&options)),
+        ["bench", rest @ ..] => bench::run(rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the tests need beyond cargo: a table, and how each is got.
+//!
+//! Nothing is fetched that is there. Whatever cannot be had is named together with what is skipped
+//! for want of it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::cargo::{Outcome, step};
+
+/// Something to be there.
+pub(crate) struct Need {
+    pub(crate) name: &'static str,
+    /// A command that succeeds where it is there.
+    seen_by: &'static [&'static str],
+    source: Source,
+    /// The steps that cannot be done without it.
+    pub(crate) steps: &'static [&'static str],
+    /// The tests that cannot run without it: those whose names contain one of these.
+    pub(crate) tests: &'static [&'static str],
+}
+
+/// Where to get something.
+#[derive(Clone, Copy)]
+enum Source {
+    /// A package of Debian's.
+    Apt(&'static str),
+    /// A component of the toolchain.
+    Rustup(&'static str),
+}
+
+const TABLE: [Need; 3] = [
+    Need {
+        name: "a C compiler",
+        seen_by: &["cc", "--version"],
+        source: Source::Apt("gcc"),
+        steps: &[crate::test::BUILD],
+        tests: &[],
+    },
+    Need {
+        name: "rustfmt",
+        seen_by: &["cargo", "fmt", "--version"],
+        source: Source::Rustup("rustfmt"),
+        steps: &[crate::test::FORMAT],
+        tests: &[],
+    },
+    Need {
+        name: "clippy",
+        seen_by: &["cargo", "clippy", "--version"],
+        source: Source::Rustup("clippy"),
+        steps: &[crate::test::LINTS],
+        tests: &[],
+    },
+];
+
+/// Gets what is missing; returns what is missing still.
+pub(crate) fn missing() -> Vec<&'static Need> {
+    let absent = TABLE.iter().filter(|need| !succeeds(need.seen_by));
+    absent.filter(|need| !need.install()).collect()
+}
+
+/// Whether the better test runner is there; cargo's own does where it is not.
+pub(crate) fn nextest() -> bool {
+    succeeds(&["cargo", "nextest", "--version"])
+}
+
+impl Need {
+    /// Tries to get it; whether it is there then.
+    fn install(&self) -> bool {
+        let tried: Outcome = match self.source {
+            Source::Rustup(component) if succeeds(&["rustup", "--version"]) => step(
+                &format!("installing {}", self.name),
+                Command::new("rustup").args(["component", "add", component]),
+            ),
+            Source::Apt(package) if succeeds(&["apt-get", "--version"]) && is_root() => step(
+                &format!("installing {}", self.name),
+                Command::new("apt-get").args(["install", "--yes", package]).stdout(Stdio::null()),
+            ),
+            _ => return false,
+        };
+        if let Err(problem) = tried {
+            eprintln!("xtask: {problem}");
+        }
+        succeeds(self.seen_by)
+    }
+
+    /// What does not run without it, and how to have it.
+    pub(crate) fn without(&self) -> String {
+        let tests = self.tests.iter().map(|name| format!("tests {name}"));
+        let what: Vec<_> = self.steps.iter().map(|step| (*step).to_owned()).chain(tests).collect();
+        let how = match self.source {
+            Source::Apt(package) => format!("apt-get install {package}"),
+            Source::Rustup(component) => format!("rustup component add {component}"),
+        };
+        format!("{}: {} is missing ({how})", what.join(", "), self.name)
+    }
+}
+
+fn succeeds(command: &[&str]) -> bool {
+    let [program, arguments @ ..] = command else { return false };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Packages are only installed without asking where nobody has to be asked.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0)
+}
