@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use privatix_host::config::ModuleTimeouts;
+use privatix_host::config::{ModuleTimeouts, OrderPolicy};
+use privatix_host::domain::identity::Identity;
 use privatix_host::modules::gateway::{Gate, Gateway};
 use privatix_host::modules::generation::Generation;
 use privatix_host::modules::router::Router;
-use privatix_host::service::{Caller, Service};
+use privatix_host::service::{Caller, Service, Settings};
 use privatix_host::store::Store;
 use privatix_plugin_api::abi::CoreObject;
 use privatix_plugin_api::manifest::Role;
@@ -41,6 +42,21 @@ const LONG: Duration = Duration::from_secs(120);
 const TARGET: f64 = 10.0 * MICROSECOND;
 const HOP: &str = "a task on the other runtime";
 
+/// A client that trades with nobody.
+fn settings() -> Settings {
+    Settings {
+        role: Role::Client,
+        activation_timeout: LONG,
+        exchange: String::new(),
+        orders: OrderPolicy::Allowlist,
+        allowlist: Vec::new(),
+        max_channels_per_client: 1,
+        max_orders_per_hour: 1,
+        service_endpoint_address: None,
+        allow_foreign_payment_receiver: false,
+    }
+}
+
 /// What a module needs to be created: a runtime as the binary's, and a client's core.
 pub(crate) struct Host {
     runtime: Runtime,
@@ -53,7 +69,11 @@ impl Host {
         let runtime = Builder::new_multi_thread().enable_all().build()?;
         let home = tempfile::Builder::new().prefix("privatix-bench-").tempdir()?;
         let store = runtime.block_on(Store::open(&home.path().join("state.db")))?;
-        Ok(Self { runtime, home, service: Service::new(store, Role::Client) })
+        let service = {
+            let _runtime = runtime.enter();
+            Service::new(store, Identity::from_entropy([7; 96]), settings())
+        };
+        Ok(Self { runtime, home, service })
     }
 
     pub(crate) fn home(&self) -> &Path {
