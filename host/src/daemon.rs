@@ -46,6 +46,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let modules = Modules::start(&config, service.clone(), Prober::this_binary())?;
     let api = Api {
         registry: modules.registry.clone(),
+        router: modules.router.clone(),
         store: store.clone(),
         service: service.clone(),
         peer: peer.clone(),

@@ -84,7 +84,7 @@ fn list(channels: &[ChannelView]) -> anyhow::Result<()> {
 fn show(channel: &ChannelView) -> String {
     let now = clock::unix_now();
     let holds = if channel.holds.is_empty() { "none".into() } else { channel.holds.join(", ") };
-    [
+    let mut lines = vec![
         format!("channel   {}", channel.id),
         format!("product   {}", channel.product),
         format!(
@@ -98,6 +98,7 @@ fn show(channel: &ChannelView) -> String {
         format!("access    message {}", channel.access_serial),
         format!("offering  {}", channel.offering),
         format!("peer      {}", channel.peer),
-    ]
-    .join("\n")
+    ];
+    lines.extend(channel.service.iter().map(|(name, value)| format!("{name:<8}  {value}")));
+    lines.join("\n")
 }

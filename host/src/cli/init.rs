@@ -1,7 +1,7 @@
 //! `privatix init`.
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use privatix_plugin_api::manifest::Role;
 
 use super::output;
 use crate::config;
+use crate::domain::identity::Identity;
 use crate::exchange::identity;
 
 /// Makes a node; nothing that is there is changed.
@@ -19,30 +20,25 @@ pub(super) fn init(
     import: Option<&Path>,
     export: Option<&Path>,
 ) -> anyhow::Result<()> {
-    let identity = match import {
-        Some(path) => identity::read(path)?,
-        None => identity::generate()?,
-    };
+    let path = home.join(config::FILE_NAME);
+    if path.exists() {
+        bail!("{} is there already; nothing was changed", path.display());
+    }
     let plugins = home.join("plugins");
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&plugins)
         .with_context(|| format!("making {}", plugins.display()))?;
-    let path = home.join(config::FILE_NAME);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = match file {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("{} is there already; nothing was changed", path.display())
-        }
-        other => other.with_context(|| format!("making {}", path.display()))?,
-    };
-    let written = file.write_all(config::default_file(role).as_bytes());
-    written.with_context(|| format!("writing {}", path.display()))?;
-    identity::write(&home.join(identity::FILE_NAME), &identity)?;
+    let identity = identity_of(home, import)?;
     if let Some(path) = export {
         identity::write(path, &identity)?;
     }
+    // Last: with it, the node is there.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let mut file = file.with_context(|| format!("making {}", path.display()))?;
+    let written = file.write_all(config::default_file(role).as_bytes());
+    written.with_context(|| format!("writing {}", path.display()))?;
     output::text(&format!(
         "Made a node that is {role} in {home}\n\
          \n\
@@ -53,4 +49,18 @@ pub(super) fn init(
         path = path.display(),
         plugins = plugins.display(),
     ))
+}
+
+/// The identity that is there, since others know it; else the imported one, else a new one.
+fn identity_of(home: &Path, import: Option<&Path>) -> anyhow::Result<Identity> {
+    let path = home.join(identity::FILE_NAME);
+    if path.exists() && import.is_none() {
+        return Ok(identity::read(&path)?);
+    }
+    let identity = match import {
+        Some(path) => identity::read(path)?,
+        None => identity::generate()?,
+    };
+    identity::write(&path, &identity)?;
+    Ok(identity)
 }

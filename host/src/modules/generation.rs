@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use privatix_plugin_api::abi::{Bytes, CoreObject, FfiResult, ModuleObject, ModuleRootRef};
 use privatix_plugin_api::message::{
-    ClientKey, Done, Health, HostInfo, ModuleRequest, Reply, Sessions, Started, StopReason, decode,
-    encode,
+    ClientKey, Description, Done, Health, HostInfo, ModuleRequest, Reply, Sessions, Started,
+    StopReason, decode, encode,
 };
 use privatix_plugin_api::sdk::ShutdownReport;
 use privatix_plugin_api::{Fault, FaultKind};
@@ -152,6 +152,19 @@ impl Generation {
     /// [`CommandError`].
     pub async fn health(&self) -> Result<Health, CommandError> {
         self.call(&ModuleRequest::Health, self.timeouts.call).await
+    }
+
+    /// What the user of a channel should know; nothing where the module was built without it.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn describe(&self, client_key: ClientKey) -> Result<Description, CommandError> {
+        match self.call(&ModuleRequest::Describe { client_key }, self.timeouts.call).await {
+            Err(CommandError::Fault(fault)) if fault.kind == FaultKind::Unsupported => {
+                Ok(Description::default())
+            }
+            outcome => outcome,
+        }
     }
 
     /// One command, by hand; what the methods above are made of.

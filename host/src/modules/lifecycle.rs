@@ -79,10 +79,12 @@ pub struct NotUp {
 
 impl NotUp {
     fn refused(problem: Problem) -> Self {
-        // That no process could be started says nothing about the package.
+        // That no process could be started says nothing about the package; that it took long may
+        // be the machine's doing.
         let host = problem.code == Code::HostFailed.to_string();
+        let late = problem.code == Code::LoadTimedOut.to_string();
         let state = if host { State::Failed } else { State::Refused };
-        Self { problem, state, retry: host }
+        Self { problem, state, retry: host || late }
     }
 
     fn host(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
@@ -96,7 +98,9 @@ impl NotUp {
     }
 
     fn command(step: Step, error: &CommandError) -> Self {
-        let retry = !error.is_breakdown();
+        // What broke in create or configure left something behind each time; a start depends on
+        // the world outside, too.
+        let retry = !error.is_breakdown() || matches!(step, Step::Start);
         Self { problem: step.problem(error), state: State::Failed, retry }
     }
 }
@@ -137,6 +141,14 @@ impl Step {
 }
 
 impl Context {
+    /// Has a package's library loaded in another process, once for each content.
+    ///
+    /// # Errors
+    /// [`NotUp`].
+    pub async fn prove(&self, checked: &Checked) -> Result<(), NotUp> {
+        self.prober.probe(&checked.library).await.map_err(NotUp::refused)
+    }
+
     /// Brings a package up; it is not yet routed to. `served` are the channels that the version
     /// before it was serving: each of them has to start here too.
     ///
@@ -148,7 +160,7 @@ impl Context {
         checked: &Checked,
         served: &[ClientKey],
     ) -> Result<Arc<Generation>, NotUp> {
-        self.prober.probe(&checked.library).await.map_err(NotUp::refused)?;
+        self.prove(checked).await?;
         self.register(name, checked).await?;
         let generation = Arc::new(self.create(name, checked).await?);
         let outcome = match generation.configure(checked.settings.clone()).await {

@@ -4,8 +4,10 @@
 //! included. That has to happen to somebody else first. `create` is not called here: it belongs to
 //! the module that will run.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -26,17 +28,19 @@ const REFUSED: u8 = 3;
 #[derive(Debug, Clone)]
 pub struct Prober {
     binary: PathBuf,
+    /// Copies that loaded without harm; their names are made of their content.
+    proven: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl Prober {
     /// A prober that runs this very binary, also when its file has been replaced since.
     pub fn this_binary() -> Self {
-        Self { binary: PathBuf::from("/proc/self/exe") }
+        Self::binary("/proc/self/exe")
     }
 
     /// A prober that runs another `privatix` binary.
     pub fn binary(path: impl Into<PathBuf>) -> Self {
-        Self { binary: path.into() }
+        Self { binary: path.into(), proven: Arc::default() }
     }
 
     /// Has the private copy loaded elsewhere.
@@ -44,6 +48,16 @@ impl Prober {
     /// # Errors
     /// Those of [`load::load`], `LoadCrashed`, `LoadTimedOut`.
     pub async fn probe(&self, copy: &Path) -> Result<(), Problem> {
+        let proven = || self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven().contains(copy) {
+            return Ok(());
+        }
+        self.load_elsewhere(copy).await?;
+        proven().insert(copy.to_owned());
+        Ok(())
+    }
+
+    async fn load_elsewhere(&self, copy: &Path) -> Result<(), Problem> {
         let mut command = Command::new(&self.binary);
         command.arg(SUBCOMMAND).arg(copy).stdin(Stdio::null()).stderr(Stdio::null());
         command.env_clear().kill_on_drop(true);

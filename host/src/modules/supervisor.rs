@@ -41,6 +41,8 @@ pub(super) struct Supervisor {
     /// Another module has the product id.
     waits_for_product: bool,
     mapped: HashSet<String>,
+    /// Channels of the product that had to be stopped by force before this generation.
+    forced_before: u64,
 }
 
 /// A package that said no and is asked again, with back-off.
@@ -68,6 +70,7 @@ impl Supervisor {
             retry: None,
             waits_for_product: false,
             mapped: HashSet::new(),
+            forced_before: 0,
         }
     }
 
@@ -126,7 +129,7 @@ impl Supervisor {
             }
             Ok(checked) => {
                 self.examined = Some(files);
-                self.accept(Arc::new(checked)).await;
+                self.accept(Arc::new(checked), 0).await;
             }
         }
         self.retry.as_ref().map(|retry| retry.at)
@@ -159,8 +162,8 @@ impl Supervisor {
         }
     }
 
-    /// Takes up a package that passed all checks.
-    async fn accept(&mut self, checked: Arc<Checked>) {
+    /// Takes up a package that passed all checks, after so many tries in vain.
+    async fn accept(&mut self, checked: Arc<Checked>, attempts: u32) {
         if self.running.as_ref().is_some_and(|running| running.checked.same_as(&checked)) {
             self.context.registry.update(&self.name, |view| view.candidate = None);
             return;
@@ -173,8 +176,8 @@ impl Supervisor {
             return self.note(State::Refused, problem);
         }
         match self.running.take() {
-            Some(old) => self.replace(old, checked).await,
-            None => self.start(checked, 0).await,
+            Some(old) => self.replace(old, checked, attempts).await,
+            None => self.start(checked, attempts).await,
         }
     }
 
@@ -193,20 +196,18 @@ impl Supervisor {
 
     async fn try_again(&mut self) {
         let Some(Retry { attempts, checked, .. }) = self.retry.take() else { return };
-        if self.context.registry.claim(checked.manifest.product_id, &self.name).is_ok() {
-            self.start(checked, attempts + 1).await;
-        } else {
-            self.retry = Some(Retry::after(attempts, checked));
-        }
+        self.accept(checked, attempts + 1).await;
     }
 
     /// Puts a new version in the place of a running one, or the old one back.
-    async fn replace(&mut self, old: Running, new: Arc<Checked>) {
+    async fn replace(&mut self, old: Running, new: Arc<Checked>, attempts: u32) {
         // What can be proven beforehand costs the running version nothing.
-        if let Err(problem) = self.context.prober.probe(&new.library).await {
+        if let Err(not_up) = self.context.prove(&new).await {
             self.give_back_unless_shared(&new, &old.checked);
             self.running = Some(old);
-            return self.note_candidate(State::Refused, problem, &new);
+            self.note_candidate(not_up.state, not_up.problem, &new);
+            self.retry = not_up.retry.then(|| Retry::after(attempts, new));
+            return;
         }
         let previous = Arc::clone(&old.checked);
         let served = old.generation.sessions().await.unwrap_or_default();
@@ -258,6 +259,7 @@ impl Supervisor {
             view.health = None;
         });
         let product = running.checked.manifest.product_id;
+        self.forced_before = self.context.service.forced(product);
         self.context.router.open(product, Arc::clone(&running.generation));
         self.running = Some(running);
     }
@@ -320,6 +322,11 @@ impl Supervisor {
                 None
             }
             Err(error) => Some(format!("unhealthy: {}", crate::chain(&error))),
+        };
+        let product = running.checked.manifest.product_id;
+        let health = match self.context.service.forced(product) - self.forced_before {
+            0 => health,
+            forced => Some(format!("unhealthy: did not stop {forced} channels when told to")),
         };
         self.context.registry.update(&self.name, |view| {
             if view.health != health && health.as_ref().is_some_and(|health| health != "healthy") {

@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use super::view::{ProductView, TemplateView};
 use crate::exchange::peer::Peer;
 use crate::modules::registry::{ModuleView, Registry};
+use crate::modules::{self};
 use crate::service::{Refused, Service};
 use crate::store::Store;
 
@@ -23,6 +24,8 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// The database.
     pub store: Store,
+    /// Who serves which product.
+    pub router: Arc<modules::router::Router>,
     /// Everything about offerings, orders and channels.
     pub service: Service,
     /// The way to agents.

@@ -157,7 +157,16 @@ async fn channels(State(api): State<Api>) -> Answer<Vec<ChannelView>> {
 }
 
 async fn channel(State(api): State<Api>, Path(id): Path<String>) -> Answer<ChannelView> {
-    Ok(Json(api.service.channel_view(key(&id)?).await?))
+    let mut view = api.service.channel_view(key(&id)?).await?;
+    if let Some(generation) = api.router.route(view.product_id) {
+        match generation.describe(view.id).await {
+            Ok(description) => view.service = description.0,
+            Err(error) => {
+                tracing::warn!(channel = id, error = crate::chain(&error), "not described");
+            }
+        }
+    }
+    Ok(Json(view))
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,8 @@
 //! Accounts: what an agent says of a channel, and what its client learns from it. And the commands
 //! of either party's user.
 
+use std::collections::BTreeMap;
+
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,8 @@ pub struct ChannelView {
     pub id: ClientKey,
     /// The module's name.
     pub product: String,
+    /// The product.
+    pub product_id: Uuid,
     /// Hash of its offering.
     pub offering: String,
     /// Fingerprint of the other party's key.
@@ -44,6 +48,9 @@ pub struct ChannelView {
     pub usage: u64,
     /// Number of the newest access message.
     pub access_serial: u64,
+    /// What its module says a user should know, by name; only when one channel is asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub service: BTreeMap<String, String>,
 }
 
 /// A session as its user sees it.
@@ -267,6 +274,8 @@ impl Service {
         Ok(ChannelView {
             id: row.id,
             product: product.map(|product| product.name).unwrap_or_default(),
+            product_id: row.product,
+            service: BTreeMap::new(),
             offering: row.offering,
             peer: peer.unwrap_or(row.peer),
             status: row.state.status,

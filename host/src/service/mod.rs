@@ -53,7 +53,7 @@ struct Inner {
     usage: UsageWriter,
     templates: Mutex<HashMap<String, Arc<Template>>>,
     outbox: watch::Sender<u64>,
-    forced: watch::Sender<HashMap<Uuid, u64>>,
+    forced: Mutex<HashMap<Uuid, u64>>,
 }
 
 /// What the service is told before it starts.
@@ -145,7 +145,7 @@ impl Service {
     pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
         let usage = UsageWriter::start(store.clone());
         let (templates, outbox) = (Mutex::default(), watch::Sender::new(0));
-        let forced = watch::Sender::default();
+        let forced = Mutex::default();
         let inner = Inner { store, identity, settings, usage, templates, outbox, forced };
         Self { inner: Arc::new(inner) }
     }

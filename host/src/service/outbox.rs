@@ -4,6 +4,9 @@
 //! saved: so it is told at least once, in order, also across a crash. Who tells it is not decided
 //! here.
 
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
 use privatix_plugin_api::message::{ClientKey, Status, StopReason};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -132,16 +135,18 @@ impl Service {
             return Ok(());
         }
         tracing::error!(channel = %command.channel, "forced: the module did not stop the channel");
-        self.inner.forced.send_modify(|forced| {
-            *forced.entry(row.product).or_default() += 1;
-        });
+        *self.forced_counts().entry(row.product).or_default() += 1;
         self.apply(txn, &row, Event::Stopped, "forced: the module did not stop it").await?;
         Ok(())
     }
 
-    /// How many steps had to be forced, by product; changes when one is.
-    pub fn forced(&self) -> watch::Receiver<std::collections::HashMap<Uuid, u64>> {
-        self.inner.forced.subscribe()
+    /// How many channels of a product had to be stopped by force since this process began.
+    pub fn forced(&self, product: Uuid) -> u64 {
+        self.forced_counts().get(&product).copied().unwrap_or(0)
+    }
+
+    fn forced_counts(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
+        self.inner.forced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a module told of every channel it should be serving, after it has come up.

@@ -16,7 +16,7 @@ use crate::abi::{
     Bytes, CoreObject, Created, FfiResult, Future, FutureExt, ModuleInterface, ModuleInterface_TO,
 };
 use crate::error::{Fault, FaultKind};
-use crate::message::{Done, HostInfo, ModuleRequest, Reply, Sessions, decode, encode};
+use crate::message::{Description, Done, HostInfo, ModuleRequest, Reply, Sessions, decode, encode};
 
 /// How long a runtime may take to let go of its threads once the author's code is done.
 const THREAD_GRACE: Duration = Duration::from_millis(500);
@@ -178,6 +178,9 @@ async fn answer<M: ServiceModule>(module: &M, request: &[u8]) -> Vec<u8> {
         }
         Ok(ModuleRequest::Sessions) => {
             reply(module.sessions().await.map(|client_keys| Sessions { client_keys }))
+        }
+        Ok(ModuleRequest::Describe { client_key }) => {
+            reply(module.describe(client_key).await.map(Description))
         }
         Ok(ModuleRequest::Health) => reply(Ok(module.health().await)),
         Ok(ModuleRequest::Unknown) => {

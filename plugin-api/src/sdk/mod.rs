@@ -8,6 +8,7 @@ mod core;
 mod instance;
 mod log;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -64,6 +65,18 @@ pub trait ServiceModule: Sized + Send + Sync + 'static {
     /// # Errors
     /// The module is shown as unhealthy.
     fn sessions(&self) -> impl Future<Output = Result<Vec<ClientKey>, Error>> + Send;
+
+    /// What the user of a channel should know, by name: a local port, say. Shown by
+    /// `privatix channel show`.
+    ///
+    /// # Errors
+    /// Nothing is shown.
+    fn describe(
+        &self,
+        _channel: ClientKey,
+    ) -> impl Future<Output = Result<BTreeMap<String, String>, Error>> + Send {
+        async { Ok(BTreeMap::new()) }
+    }
 
     /// How the module is.
     fn health(&self) -> impl Future<Output = Health> + Send {

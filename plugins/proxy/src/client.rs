@@ -65,7 +65,6 @@ struct Handle {
 /// What the tasks of a channel share.
 struct Line {
     channel: ClientKey,
-    #[cfg_attr(not(test), allow(dead_code))]
     address: SocketAddr,
     access: SyncMutex<Arc<AccessMessage>>,
     /// Why the agent was not reached the last time, if it was not.
@@ -91,6 +90,12 @@ impl Client {
 
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.shared.sessions
+    }
+
+    /// Where a channel's port is.
+    pub(crate) async fn address(&self, channel: ClientKey) -> Option<SocketAddr> {
+        let lines = self.lines.lock().await;
+        lines.as_ref().and_then(|lines| lines.get(&channel)).map(|handle| handle.line.address)
     }
 
     /// Opens the port, unless that is done, and sees whether the agent lets one in.
@@ -387,13 +392,4 @@ fn full(error: &DialError) -> String {
     let first: &dyn std::error::Error = error;
     std::iter::successors(first.source(), |cause| cause.source())
         .fold(first.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-#[cfg(test)]
-impl Client {
-    /// Where a channel's port is.
-    pub(crate) async fn address(&self, channel: ClientKey) -> Option<SocketAddr> {
-        let lines = self.lines.lock().await;
-        lines.as_ref().and_then(|lines| lines.get(&channel)).map(|handle| handle.line.address)
-    }
 }

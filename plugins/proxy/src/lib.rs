@@ -104,6 +104,15 @@ impl ServiceModule for Proxy {
         Ok(self.side()?.sessions().served())
     }
 
+    async fn describe(&self, channel: ClientKey) -> Result<BTreeMap<String, String>, Error> {
+        let address = match self.side()? {
+            Side::Agent(_) => None,
+            Side::Client(client) => client.address(channel).await,
+        };
+        let port = address.map(|address| ("socks5".to_owned(), address.to_string()));
+        Ok(port.into_iter().collect())
+    }
+
     async fn health(&self) -> Health {
         match self.side() {
             Ok(Side::Agent(agent)) => agent.health(),
