@@ -2,31 +2,27 @@
 //!
 //! A module is a `cdylib` that sells or consumes one service. The host gives it channels to
 //! serve; the module asks the host who may use them and reports what was used. This is a complete
-//! one, which counts the bytes of whatever it is told to serve:
+//! one, which counts five bytes for each use of a channel:
 //!
 //! ```
 //! use privatix_plugin_api::prelude::*;
 //!
-//! struct Hello {
-//!     core: Core,
-//!     serving: Mutex<HashMap<ClientKey, SessionId>>,
-//! }
+//! struct Hello { core: Core, serving: Mutex<HashMap<ClientKey, SessionId>> }
 //!
 //! impl ServiceModule for Hello {
-//!     async fn create(core: Core, host: HostInfo) -> Result<Self, Error> {
-//!         tracing::info!(role = %host.role, "created");
+//!     async fn create(core: Core, _host: HostInfo) -> Result<Self, Error> {
 //!         Ok(Self { core, serving: Mutex::default() })
 //!     }
 //!
 //!     async fn start(&self, channel: ClientKey) -> Result<Started, Error> {
 //!         let session = self.core.start_session(channel, None).await?.session;
-//!         self.core.update_session(channel, session, Usage::Total(5)).await?;
 //!         self.serving.lock().await.insert(channel, session);
 //!         Ok(Started::Ready)
 //!     }
 //!
 //!     async fn stop(&self, channel: ClientKey, _reason: StopReason) -> Result<(), Error> {
 //!         if let Some(session) = self.serving.lock().await.remove(&channel) {
+//!             self.core.update_session(channel, session, Usage::Total(5)).await?;
 //!             self.core.stop_session(channel, session).await?;
 //!         }
 //!         Ok(())

@@ -10,12 +10,14 @@
 
 mod arrival;
 mod calls;
+mod durable;
 mod figures;
 mod messages;
 mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
@@ -30,10 +32,26 @@ struct Effort {
     messages: usize,
     /// Arrivals of a module.
     arrivals: usize,
+    /// The most channels in a database.
+    channels: u64,
+    /// How long a load goes on.
+    time: Duration,
 }
 
-const FULL: Effort = Effort { batches: 2_000, messages: 50_000, arrivals: 20 };
-const QUICK: Effort = Effort { batches: 200, messages: 2_000, arrivals: 3 };
+const FULL: Effort = Effort {
+    batches: 2_000,
+    messages: 50_000,
+    arrivals: 20,
+    channels: 1_000_000,
+    time: Duration::from_secs(3),
+};
+const QUICK: Effort = Effort {
+    batches: 200,
+    messages: 2_000,
+    arrivals: 3,
+    channels: 1_000,
+    time: Duration::from_millis(300),
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -60,7 +78,7 @@ fn run() -> anyhow::Result<()> {
     rows.extend(messages::measure(&expected(built, "libmeasured.so")?, effort)?);
     let (binary, echo) = (expected(built, "privatix")?, expected(built, "libecho.so")?);
     rows.push(arrival::measure(&binary, &echo, effort)?);
-    let report = Report::new(rows);
+    let report = Report::new(rows, durable::measure(effort)?);
     println!("{}", if json { serde_json::to_string_pretty(&report)? } else { report.to_string() });
     Ok(())
 }

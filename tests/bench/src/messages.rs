@@ -42,10 +42,10 @@ const LONG: Duration = Duration::from_secs(120);
 const TARGET: f64 = 10.0 * MICROSECOND;
 const HOP: &str = "a task on the other runtime";
 
-/// A client that trades with nobody.
-fn settings() -> Settings {
+/// A core that trades with nobody.
+pub(crate) fn settings(role: Role) -> Settings {
     Settings {
-        role: Role::Client,
+        role,
         activation_timeout: LONG,
         exchange: String::new(),
         orders: OrderPolicy::Allowlist,
@@ -71,7 +71,7 @@ impl Host {
         let store = runtime.block_on(Store::open(&home.path().join("state.db")))?;
         let service = {
             let _runtime = runtime.enter();
-            Service::new(store, Identity::from_entropy([7; 96]), settings())
+            Service::new(store, Identity::from_entropy([7; 96]), settings(Role::Client))
         };
         Ok(Self { runtime, home, service })
     }

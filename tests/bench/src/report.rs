@@ -5,6 +5,7 @@ use std::fs;
 
 use serde::Serialize;
 
+use crate::durable::Durable;
 use crate::figures::Row;
 
 pub(crate) const NANOSECOND: f64 = 1.0;
@@ -14,11 +15,15 @@ pub(crate) const MILLISECOND: f64 = 1e6;
 const HEAD: [&str; 8] =
     ["what", "p50", "p99", "per second", "floor", "floor p50", "ratio", "target"];
 
+const DURABLE_HEAD: [&str; 9] =
+    ["on disk", "channels", "callers", "per second", "p50", "p99", "by hand", "share", "B/session"];
+
 /// Everything that was measured, and where.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
     rows: Vec<Row>,
+    durable: Vec<Durable>,
 }
 
 #[derive(Debug, Serialize)]
@@ -31,8 +36,8 @@ struct Machine {
 }
 
 impl Report {
-    pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Self { machine: Machine::this(), rows }
+    pub(crate) fn new(rows: Vec<Row>, durable: Vec<Durable>) -> Self {
+        Self { machine: Machine::this(), rows, durable }
     }
 }
 
@@ -58,17 +63,7 @@ impl fmt::Display for Report {
         writeln!(out, "{cpu}, {cores} cores, load {load}\n")?;
         let mut lines = vec![HEAD.map(str::to_owned)];
         lines.extend(self.rows.iter().map(line));
-        let width = |column: usize| {
-            lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
-        };
-        let widths: [usize; HEAD.len()] = std::array::from_fn(width);
-        for line in &lines {
-            let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-                let is_text = column == 0 || column == 4;
-                if is_text { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            });
-            writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
+        table(out, &lines)?;
         writeln!(out)?;
         if let Some(callers) = self.rows.iter().map(|row| row.callers).find(|number| *number > 1) {
             writeln!(out, "p50, p99: one caller; per second: {callers} callers at once")?;
@@ -82,8 +77,43 @@ impl fmt::Display for Report {
                 _ => writeln!(out)?,
             }
         }
-        Ok(())
+        writeln!(out)?;
+        let mut lines = vec![DURABLE_HEAD.map(str::to_owned)];
+        lines.extend(self.durable.iter().map(durable));
+        table(out, &lines)
     }
+}
+
+/// Columns as wide as they need to be; the first and the fifth are text.
+fn table<const N: usize>(out: &mut fmt::Formatter<'_>, lines: &[[String; N]]) -> fmt::Result {
+    let width = |column: usize| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    for line in lines {
+        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            let is_text = column == 0 || column == 4;
+            if is_text { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn durable(row: &Durable) -> [String; DURABLE_HEAD.len()] {
+    let number = |number: Option<f64>| number.map_or_else(|| "-".into(), |n| format!("{n:.0}"));
+    let share = row.raw_per_second.map(|raw| format!("{:.2}", row.per_second / raw));
+    [
+        row.what.to_owned(),
+        row.channels.to_string(),
+        row.callers.to_string(),
+        format!("{:.0}", row.per_second),
+        time(row.p50),
+        time(row.p99),
+        number(row.raw_per_second),
+        share.unwrap_or_else(|| "-".into()),
+        number(row.memory_per_session),
+    ]
 }
 
 fn line(row: &Row) -> [String; HEAD.len()] {
