@@ -110,6 +110,9 @@ async fn fetch(
 async fn confirm(host: &Client, url: &str) -> anyhow::Result<String> {
     let look = Fetch { url: url.to_owned(), agent: None };
     let fetched: Fetched = host.post("/v1/offerings/fetch", &look).await?;
+    if fetched.agents.is_empty() {
+        bail!("there are no offerings at {url}");
+    }
     let [agent] = fetched.agents.as_slice() else {
         bail!(
             "{} agents have signed the offerings at {url}; name one with --agent",

@@ -86,7 +86,7 @@ async fn make(home: &Path, new: New, json: bool) -> anyhow::Result<()> {
     match (order.state.as_str(), order.channel) {
         ("accepted", Some(channel)) if !json => output::text(&channel.to_string()),
         ("accepted", _) => Ok(()),
-        ("rejected", _) => bail!("the agent refused the order; the host's log says why"),
+        ("rejected", _) => bail!("the agent refused the order; the log of this node says why"),
         _ => bail!(
             "the agent has not answered within {} s; the order {} is sent on until it does",
             new.wait,

@@ -171,3 +171,25 @@ impl fmt::Display for Code {
         fmt::Debug::fmt(self, out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    const PAGE: &str = include_str!("../../../docs/modules.md");
+
+    /// The rows of the page's table, as `(code, meaning)`.
+    fn rows() -> Vec<(&'static str, &'static str)> {
+        let table = PAGE.split_once("\n## Codes\n").expect("a section of codes").1;
+        let table = table.split("\n## ").next().unwrap_or_default();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
+        rows.map(|row| row.split_once("` | ").expect("two columns")).collect()
+    }
+
+    #[test]
+    fn the_page_for_operators_lists_every_code_with_its_meaning_and_no_other() {
+        let codes: Vec<_> =
+            Code::ALL.iter().map(|(name, meaning)| (*name, meaning.trim())).collect();
+        assert_eq!(rows(), codes);
+    }
+}

@@ -304,7 +304,10 @@ impl Supervisor {
         if state != State::Stopping {
             self.enter(state, None, &checked);
         }
-        self.context.registry.update(&self.name, |view| view.candidate = None);
+        self.context.registry.update(&self.name, |view| {
+            view.candidate = None;
+            view.health = None;
+        });
     }
 
     async fn ask_health(&self) {

@@ -19,7 +19,7 @@ use crate::service::Refused;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no host is running here ({path}); start it with: privatix run")]
+    #[error("no host is running here (start it with: privatix run); its socket {path}")]
     NotRunning {
         /// The socket.
         path: String,
