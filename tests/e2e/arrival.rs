@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use privatix_host::modules::registry::{ModuleView, State};
 use privatix_host::operator::client::Client;
+use privatix_host::operator::view::ProductView;
 
 use crate::support::module::place;
 use crate::support::{Node, Package, leases, wait_for};
@@ -240,6 +241,22 @@ fn library_first_and_offering_last() {
         let (plugins, package) = (node.plugins(), package.clone());
         Box::new(move || place(&plugins, &package.offering_name(), &package.offering))
     });
+}
+
+#[test]
+fn a_buyers_module_runs_before_its_offering_template_and_takes_it_when_it_comes() {
+    let node = Node::configured("client", "");
+    let package = Package::faulty("good");
+    place(&node.plugins(), &package.access_name(), &package.access);
+    place(&node.plugins(), &package.library_name(), &package.library);
+    node.wait_state("good", State::Running);
+    let product = || -> Option<Vec<ProductView>> { node.get("/v1/products") };
+    let template = || product()?.pop()?.offering_template;
+    assert_eq!(template(), None);
+    place(&node.plugins(), &package.offering_name(), &package.offering);
+    let noted = wait_for("the offering template", template);
+    assert_eq!(noted, package.manifest()["templates"]["offering"]);
+    assert_eq!(node.module("good").unwrap().generations, 1);
 }
 
 #[test]

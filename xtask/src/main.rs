@@ -1,6 +1,6 @@
 //! What there is to do with this repository: `cargo xtask help`.
 //!
-//! Nothing but the standard library, so that it is there before anything else is built. It runs
+//! Little more than the standard library, so that it is there before anything else is built. It runs
 //! other programs and says which of them failed; it decides nothing about the product.
 
 #![forbid(unsafe_code)]
@@ -8,6 +8,7 @@
 
 mod bench;
 mod cargo;
+mod demo;
 mod needs;
 mod test;
 
@@ -19,11 +20,17 @@ What there is to do with this repository:
   cargo xtask test [--strict] [-- FILTER...]
       Installs what the tests need where it can (packages of a Debian system as root, components
       of rustup), builds the workspace and the modules for the tests, checks format, lints and
-      documentation, and runs all tests. What cannot run is skipped by name; with --strict that
-      is a failure. With filters: only the tests whose names contain one of them, no checks.
+      documentation, runs the demo and all tests. What cannot run is skipped by name; with
+      --strict that is a failure. With filters: only the tests whose names contain one of them.
 
   cargo xtask bench [--json] [--quick]
       Measures what crossing to a module costs and how soon a dropped module runs.
+
+  cargo xtask demo [--keep] [--url URL] [--release] [--built]
+      Shows the whole way on this machine: an agent and a client in a temporary directory, the
+      proxy module dropped into both, an offering, an order, bytes through both modules, suspended,
+      resumed, terminated. Fetches from a server of its own, or URL. With --keep both nodes go on
+      running, to look around; with --built nothing is built first.
 
   cargo xtask help
 ";
@@ -34,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test", rest @ ..] => test::Options::read(rest).and_then(|options| test::run(&options)),
         ["bench", rest @ ..] => bench::run(rest),
+        ["demo", rest @ ..] => demo::Options::read(rest).and_then(|options| demo::run(&options)),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

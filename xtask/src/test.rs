@@ -7,6 +7,7 @@
 use std::process::Command;
 
 use crate::cargo::{Outcome, built, cargo, step};
+use crate::demo;
 use crate::needs::{self, Need};
 
 pub(crate) const BUILD: &str = "build";
@@ -14,6 +15,7 @@ pub(crate) const FORMAT: &str = "format";
 pub(crate) const LINTS: &str = "lints";
 const DOCUMENTATION: &str = "documentation";
 const DOCTESTS: &str = "documentation tests";
+const DEMO: &str = "demo";
 
 /// Everything there is, as it is written down in Cargo.lock.
 const ALL: [&str; 3] = ["--workspace", "--all-features", "--locked"];
@@ -53,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     step(BUILD, cargo(&["build", "--all-targets"]).args(ALL))?;
     let mut failed = Vec::new();
     if options.filters.is_empty() {
-        for (name, mut check) in checks() {
+        for (name, mut check) in checks()? {
             if !lacks(name) {
                 failed.extend(step(name, &mut check).err());
             }
@@ -63,7 +65,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\nxtask: ")) }
 }
 
-fn checks() -> Vec<(&'static str, Command)> {
+fn checks() -> Outcome<Vec<(&'static str, Command)>> {
     let format = cargo(&["fmt", "--all", "--check"]);
     let mut lints = cargo(&["clippy", "--all-targets"]);
     lints.args(ALL).args(["--", "--deny=warnings"]);
@@ -71,7 +73,13 @@ fn checks() -> Vec<(&'static str, Command)> {
     documentation.args(ALL).env("RUSTDOCFLAGS", "--deny=warnings");
     let mut doctests = cargo(&["test", "--doc"]);
     doctests.args(ALL);
-    vec![(FORMAT, format), (LINTS, lints), (DOCUMENTATION, documentation), (DOCTESTS, doctests)]
+    Ok(vec![
+        (FORMAT, format),
+        (LINTS, lints),
+        (DOCUMENTATION, documentation),
+        (DOCTESTS, doctests),
+        (DEMO, demo::command()?),
+    ])
 }
 
 fn tests(options: &Options, missing: &[&Need]) -> Outcome<Command> {

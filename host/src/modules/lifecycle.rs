@@ -193,7 +193,11 @@ impl Context {
         self.registry.update(name, |view| view.abandoned_threads += retired.threads);
     }
 
-    async fn register(&self, name: &str, checked: &Checked) -> Result<(), NotUp> {
+    /// Notes the product with its templates in the database.
+    ///
+    /// # Errors
+    /// [`NotUp`], if the database fails.
+    pub async fn register(&self, name: &str, checked: &Checked) -> Result<(), NotUp> {
         let manifest = &checked.manifest;
         let registration = Registration {
             product: manifest.product_id,

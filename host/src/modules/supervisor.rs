@@ -165,8 +165,7 @@ impl Supervisor {
     /// Takes up a package that passed all checks, after so many tries in vain.
     async fn accept(&mut self, checked: Arc<Checked>, attempts: u32) {
         if self.running.as_ref().is_some_and(|running| running.checked.same_as(&checked)) {
-            self.context.registry.update(&self.name, |view| view.candidate = None);
-            return;
+            return self.complete(checked).await;
         }
         let product = checked.manifest.product_id;
         let claimed = self.context.registry.claim(product, &self.name);
@@ -179,6 +178,21 @@ impl Supervisor {
             Some(old) => self.replace(old, checked, attempts).await,
             None => self.start(checked, attempts).await,
         }
+    }
+
+    /// Takes the files of what runs already. A buyer's module is up without its offering template;
+    /// one that arrives later is registered, and the module goes on.
+    async fn complete(&mut self, checked: Arc<Checked>) {
+        let Some(running) = &mut self.running else { return };
+        if running.checked.offering.is_none() && checked.offering.is_some() {
+            if let Err(not_up) = self.context.register(&self.name, &checked).await {
+                // Looked at again when its health is asked for.
+                self.examined = None;
+                return self.note(not_up.state, not_up.problem);
+            }
+            running.checked = checked;
+        }
+        self.context.registry.update(&self.name, |view| view.candidate = None);
     }
 
     /// Starts a package where nothing runs.

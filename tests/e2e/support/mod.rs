@@ -4,6 +4,7 @@ pub(crate) mod database;
 pub(crate) mod module;
 pub(crate) mod node;
 pub(crate) mod refusal;
+pub(crate) mod socks;
 pub(crate) mod trade;
 pub(crate) mod vintage;
 

@@ -40,8 +40,14 @@ impl Package {
         Self::built("wrong_layout", "tests/modules/wrong-layout")
     }
 
-    fn built(name: &str, source: &str) -> Self {
-        let source = repository().join(source);
+    /// The module that sells SOCKS5.
+    pub(crate) fn proxy() -> Self {
+        Self::built("proxy", "templates")
+    }
+
+    /// The library of this name with the templates from a directory.
+    fn built(name: &str, templates: &str) -> Self {
+        let source = repository().join(templates);
         let read =
             |path: PathBuf| fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self {
@@ -201,7 +207,8 @@ fn build() -> PathBuf {
     let (target, release) = target();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repository()).args(["build", "--quiet", "--locked"]);
-    cargo.args(["-p", "privatix-echo", "-p", "faulty-module", "-p", "wrong-layout-module"]);
+    cargo.args(["-p", "privatix-echo", "-p", "privatix-proxy"]);
+    cargo.args(["-p", "faulty-module", "-p", "wrong-layout-module"]);
     if release {
         cargo.arg("--release");
     }
