@@ -127,7 +127,9 @@ impl Service {
             return Ok(());
         }
         let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
-        if clean {
+        // It may have arrived by `StopSession`, which left the command to be told.
+        let awaited = matches!(row.state.status, Status::Suspending | Status::Terminating);
+        if clean || !awaited {
             self.apply(txn, &row, Event::Stopped, "stopped").await?;
             return Ok(());
         }
