@@ -162,8 +162,9 @@ impl Service {
         let mut txn = self.inner.store.begin().await?;
         let Some(row) = txn.channel_find(channel).await? else { return Ok(()) };
         match answer {
-            // To be told once more by the outbox, with back-off and consequences.
-            Answer::Failed(_) => {
+            // To be told once more by the outbox, with back-off and consequences; unless it is to be
+            // stopped by now, which must not be forgotten over this.
+            Answer::Failed(_) if row.state.status.allows_use() => {
                 txn.channel_command(channel, Effect::Start, clock::unix_now()).await?;
             }
             Answer::Ready => match self.apply(&mut txn, &row, Event::Ready, "started").await {
@@ -171,7 +172,7 @@ impl Service {
                 Err(ChannelError::Store(error)) => return Err(error),
                 Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
             },
-            Answer::Later | Answer::Stopped => {}
+            Answer::Failed(_) | Answer::Later | Answer::Stopped => {}
         }
         self.commit(txn).await
     }
