@@ -137,9 +137,7 @@ async fn exchange_run(
         return sync::run(service, peer, config.client.poll_interval, stopped).await;
     };
     let limit = config.exchange.requests_per_minute;
-    if let Err(error) = server::serve(listener, service, limit, until(stopped)).await {
-        tracing::error!(%error, "clients are not answered any more");
-    }
+    server::serve(listener, service, limit, until(stopped)).await;
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {

@@ -12,6 +12,7 @@ mod cli;
 mod compatibility;
 mod crash;
 mod damage;
+mod exchange;
 mod proxy;
 mod refusals;
 mod replacement;

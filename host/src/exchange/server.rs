@@ -1,10 +1,11 @@
 //! The agent's endpoint.
 //!
-//! Whoever asks is unknown until a signature says otherwise, so bodies, rates and times are limited
-//! before anything is looked at.
+//! Whoever asks is unknown until a signature says otherwise, so connections, bodies, rates and times
+//! are limited before anything is looked at.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,17 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use privatix_plugin_api::json;
 use privatix_plugin_api::message::ClientKey;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
 use super::rate::Rate;
 use crate::domain::signed::Kind;
@@ -28,8 +36,18 @@ use crate::service::{OrderAnswer, Refused, Service};
 /// The largest body a client may send, in bytes.
 const MAX_REQUEST: usize = 64 * 1024;
 
-/// How long a request may take, from its first header to its answer.
+/// How long a request's headers may take, and then the request, from its first header to its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection may ask anew.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Connections at a time; more wait in the system's queue. Each holds a file descriptor, of which
+/// the database and the modules need some too.
+const CONNECTIONS: usize = 512;
+
+/// How long to wait where the system has no descriptor left.
+const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Endpoint {
@@ -38,19 +56,60 @@ struct Endpoint {
 }
 
 /// Answers clients until told to stop.
-///
-/// # Errors
-/// When the listener breaks.
 pub async fn serve(
     listener: TcpListener,
     service: Service,
     requests_per_minute: u32,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+    stop: impl Future<Output = ()>,
+) {
     let rate = Arc::new(Rate::new(requests_per_minute));
-    let routes = routes(Endpoint { service, rate });
-    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+    let routes = TowerToHyperService::new(routes(Endpoint { service, rate }));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, address, place) = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = &mut stop => return,
+        };
+        let routes = routes.clone();
+        tokio::spawn(async move {
+            connection(stream, address, routes).await;
+            drop(place);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+    // Nobody closes the semaphore.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return (stream, address, place),
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Serves a connection for its lifetime; then it may end what it has begun.
+async fn connection(stream: TcpStream, address: SocketAddr, routes: TowerToHyperService<Router>) {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(address));
+        routes.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(DEADLINE);
+    let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
+    // However a connection ends, it is the client's affair.
+    if timeout(LIFETIME, served.as_mut()).await.is_err() {
+        served.as_mut().graceful_shutdown();
+        let _ = timeout(2 * DEADLINE, served).await;
+    }
 }
 
 fn routes(endpoint: Endpoint) -> Router {
@@ -77,7 +136,7 @@ async fn limits(
         let refused = Refused::new("TooManyRequests", "too many requests in a minute");
         return Failure(StatusCode::TOO_MANY_REQUESTS, refused).into_response();
     }
-    match tokio::time::timeout(DEADLINE, next.run(request)).await {
+    match timeout(DEADLINE, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let refused = Refused::new("TooSlow", "the request took too long");

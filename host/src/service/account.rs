@@ -156,10 +156,14 @@ impl Service {
         if is_over(account.status) {
             let mut txn = self.inner.store.begin().await?;
             txn.channel_peer_ended(channel).await?;
-            if !is_over(row.state.status) {
+            // As it is by now: its user may have ended it meanwhile.
+            if let Some(row) = txn.channel_find(channel).await?
+                && !is_over(row.state.status)
+            {
                 self.apply(&mut txn, &row, Event::Terminate, "ended by the agent").await?;
             }
             self.commit(txn).await?;
+            return Ok(false);
         }
         Ok(account.serial > row.access_serial && !is_over(row.state.status))
     }

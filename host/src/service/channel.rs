@@ -140,7 +140,10 @@ fn fault(
 ) -> (Option<UnixSeconds>, u32) {
     let (held, was_held) =
         (state.holds.contains(Hold::Fault), channel.state.holds.contains(Hold::Fault));
+    let over = matches!(state.status, Status::Terminating | Status::Terminated);
     match (held, was_held) {
+        // Nothing will be tried again.
+        (true, _) if over => (None, channel.fault_count),
         (true, false) => {
             let count = channel.fault_count.saturating_add(1);
             (Some(now + back_off(count).as_secs()), count)

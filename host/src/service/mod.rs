@@ -12,6 +12,8 @@ mod order;
 mod outbox;
 mod refused;
 mod session;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::collections::HashMap;

@@ -57,15 +57,18 @@ impl Service {
         let row = self.inner.store.offering_get(named).await?;
         let row =
             row.ok_or_else(|| Refused::new("OfferingNotFound", "no such offering is made here"))?;
-        let now = clock::unix_now();
-        let order = order::check(message, now, &row.hash, &parsed(&row)?)
-            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        let refused = |error: order::OrderError| Refused::new(error.code(), crate::chain(&error));
+        let order = order::read(message).map_err(refused)?;
         let client = order.client_signing_key.to_string();
         let order_hash = hash(message)?;
         let mut txn = self.inner.store.begin().await?;
+        // Before anything that time may have changed: a client whose answer was lost may ask for it
+        // long after the order has expired, and has a channel here.
         if let Some(known) = txn.order_by_nonce(&client, &order.nonce.to_string()).await? {
             return known_answer(&known, &order_hash);
         }
+        let now = clock::unix_now();
+        order::check(message, now, &row.hash, &parsed(&row)?).map_err(refused)?;
         self.admit(&mut txn, &client, now).await?;
         if row.withdrawn_at.is_some() {
             return Err(Refused::new("OfferingWithdrawn", "no more orders are taken for it"));

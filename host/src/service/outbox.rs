@@ -130,7 +130,9 @@ impl Service {
             return Ok(());
         }
         let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
-        if clean {
+        // It may have arrived by `StopSession`, which left the command to be told.
+        let awaited = matches!(row.state.status, Status::Suspending | Status::Terminating);
+        if clean || !awaited {
             self.apply(txn, &row, Event::Stopped, "stopped").await?;
             return Ok(());
         }
@@ -165,8 +167,9 @@ impl Service {
         let mut txn = self.inner.store.begin().await?;
         let Some(row) = txn.channel_find(channel).await? else { return Ok(()) };
         match answer {
-            // To be told once more by the outbox, with back-off and consequences.
-            Answer::Failed(_) => {
+            // To be told once more by the outbox, with back-off and consequences; unless it is to be
+            // stopped by now, which must not be forgotten over this.
+            Answer::Failed(_) if row.state.status.allows_use() => {
                 txn.channel_command(channel, Effect::Start, clock::unix_now()).await?;
             }
             Answer::Ready => match self.apply(&mut txn, &row, Event::Ready, "started").await {
@@ -174,7 +177,7 @@ impl Service {
                 Err(ChannelError::Store(error)) => return Err(error),
                 Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
             },
-            Answer::Later | Answer::Stopped => {}
+            Answer::Failed(_) | Answer::Later | Answer::Stopped => {}
         }
         self.commit(txn).await
     }

@@ -1,0 +1,12 @@
+//! The service as modules meet it: calls on a real database in a directory of its own.
+//!
+//! Channels are written in the status a case is about, without another party; what time would do is
+//! done by writing times that are over.
+
+mod access;
+mod calls;
+mod commands;
+mod outbox;
+mod sessions;
+mod together;
+mod world;
