@@ -41,7 +41,7 @@ async fn event(world: &World, channel: ClientKey, event: Event) {
 }
 
 fn forced(world: &World) -> u64 {
-    world.service.forced().borrow().get(&MINE).copied().unwrap_or(0)
+    world.service.forced(MINE)
 }
 
 #[tokio::test]
