@@ -111,6 +111,8 @@ pub fn main() -> ExitCode {
     let home = cli.home.unwrap_or_else(config::default_home);
     // Sockets and plugin paths must not depend on where a service manager starts the host.
     let home = std::path::absolute(&home).unwrap_or(home);
+    // What a node writes holds passwords and keys: the database, its backups, exported identities.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     match execute(cli.command, &home, cli.json) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

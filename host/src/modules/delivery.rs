@@ -35,17 +35,24 @@ pub(super) async fn run(
         if let Err(error) = service.channels_tick().await {
             tracing::error!(error = crate::chain(&error), "time-outs were not applied");
         }
+        let mut waiting = Vec::new();
         match service.commands().await {
             Err(error) => {
                 tracing::error!(error = crate::chain(&error), "the outbox was not read");
             }
             Ok(commands) => {
                 for command in commands {
-                    if deliveries.len() < AT_ONCE && under_way.insert(command.channel) {
+                    if command.start && router.route(command.product).is_none() {
+                        // Told when its module comes up; it must not stand in the way of others.
+                        waiting.push(command);
+                    } else if deliveries.len() < AT_ONCE && under_way.insert(command.channel) {
                         deliveries.spawn(deliver(service.clone(), Arc::clone(&router), command));
                     }
                 }
             }
+        }
+        if let Err(error) = service.commands_wait(&waiting).await {
+            tracing::error!(error = crate::chain(&error), "the outbox was not written");
         }
         tokio::select! {
             _ = outbox.changed() => {}
@@ -75,8 +82,8 @@ async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand)
             Ok(()) => Answer::Stopped,
             Err(error) => Answer::Failed(crate::chain(&error)),
         },
-        // A start waits for its module; a stop does not wait for ever.
-        None if command.start => return wait_a_tick(channel).await,
+        // The module has just gone; a start waits for the next one, a stop not for ever.
+        None if command.start => return channel,
         None => Answer::Failed("no module is running".into()),
     };
     if let Err(error) = service.command_answered(&command, answer).await {

@@ -20,6 +20,9 @@ use crate::store::{PendingCommand, StoreError, Txn};
 /// How often a module is told to stop before its silence counts as an answer.
 const STOPS: u32 = 3;
 
+/// How long a start waits while there is no module for it, in seconds.
+const WITHOUT_MODULE: UnixSeconds = 2;
+
 /// How long after a stop without success the next one is sent, in seconds.
 const STOP_AGAIN: UnixSeconds = 5;
 
@@ -58,6 +61,23 @@ impl Service {
     /// [`StoreError`].
     pub async fn commands(&self) -> Result<Vec<PendingCommand>, StoreError> {
         self.inner.store.channel_commands(clock::unix_now()).await
+    }
+
+    /// Puts off starts for which there is no module now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn commands_wait(&self, commands: &[PendingCommand]) -> Result<(), StoreError> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let mut txn = self.inner.store.begin().await?;
+        let due = clock::unix_now() + WITHOUT_MODULE;
+        for command in commands {
+            txn.channel_command_later(command.channel, command.number, due).await?;
+        }
+        // Nothing new is to be told, so nobody is woken.
+        txn.commit().await
     }
 
     /// Saves a module's answer; one to a command that has been replaced is without effect.

@@ -294,6 +294,23 @@ impl Txn {
         Ok(())
     }
 
+    /// Has a command told later, without counting it as told; unless a newer one is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_command_later(
+        &mut self,
+        id: ClientKey,
+        number: u64,
+        due: UnixSeconds,
+    ) -> Result<()> {
+        let sql = "UPDATE channels SET command_due = $3 \
+                   WHERE id = $1 AND command_number = $2 AND command IS NOT NULL";
+        let query = sqlx::query(sql).bind(id.0).bind(to_db(number)).bind(to_db(due));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("putting a command off"))?;
+        Ok(())
+    }
+
     /// Sets a channel's access message and its number.
     ///
     /// # Errors
