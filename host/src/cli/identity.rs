@@ -3,11 +3,17 @@
 use std::path::Path;
 
 use super::{host, output};
+use crate::config::{self, Config};
+use crate::exchange::identity;
+use crate::operator::client::ClientError;
 use crate::service::IdentityView;
 
 /// Who this node is, for the other party.
 pub(super) async fn run(home: &Path, json: bool) -> anyhow::Result<()> {
-    let identity: IdentityView = host(home)?.get("/v1/identity").await?;
+    let identity = match host(home)?.get("/v1/identity").await {
+        Err(ClientError::NotRunning { .. }) => at_rest(home)?,
+        answered => answered?,
+    };
     if json {
         return output::json(&identity);
     }
@@ -18,4 +24,16 @@ pub(super) async fn run(home: &Path, json: bool) -> anyhow::Result<()> {
     ];
     lines.extend(identity.exchange.map(|url| format!("exchange     {url}")));
     output::text(&lines.join("\n"))
+}
+
+/// From the node's files; where an agent listens is only known when it does.
+fn at_rest(home: &Path) -> anyhow::Result<IdentityView> {
+    let config = Config::load(home, config::environment()?)?;
+    let key = identity::read(&home.join(identity::FILE_NAME))?.public().signing;
+    Ok(IdentityView {
+        role: config.role,
+        signing_key: key.to_string(),
+        fingerprint: key.fingerprint(),
+        exchange: None,
+    })
 }

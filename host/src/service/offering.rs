@@ -61,18 +61,8 @@ impl Service {
         let access = self.template(&product.access_template).await?;
         let access = access.ok_or_else(|| Refused::not_found("its access template"))?;
         self.check_ready(&product, &access)?;
-        let row = OfferingRow {
-            hash: hash(&message)?,
-            product: product.id,
-            agent: self.inner.identity.public().signing.to_string(),
-            message: message.to_string(),
-            supply_left: offering.supply,
-            made_at: clock::unix_now(),
-            withdrawn_at: None,
-        };
-        let mut txn = self.inner.store.begin().await?;
-        txn.offering_add(&row).await?;
-        txn.commit().await?;
+        let agent = self.inner.identity.public().signing;
+        let row = self.keep(&message, &product, &agent, offering.supply).await?;
         tracing::info!(offering = row.hash, product = product.name, "offering published");
         Ok(view(row, &product.name))
     }
@@ -114,18 +104,7 @@ impl Service {
         let product = product.ok_or_else(|| unknown_product(offering.product))?;
         let template = self.offering_template(&product).await?;
         offering::parse(message, Some(&template)).map_err(refused)?;
-        let row = OfferingRow {
-            hash: hash(message)?,
-            product: product.id,
-            agent: agent.to_string(),
-            message: message.to_string(),
-            supply_left: offering.supply,
-            made_at: clock::unix_now(),
-            withdrawn_at: None,
-        };
-        let mut txn = self.inner.store.begin().await?;
-        txn.offering_add(&row).await?;
-        txn.commit().await?;
+        let row = self.keep(message, &product, agent, offering.supply).await?;
         self.offering_view(&row.hash).await
     }
 
@@ -169,6 +148,28 @@ impl Service {
         let row = self.offering_by(hash).await?;
         let product = self.inner.store.product_get(row.product).await?;
         Ok(view(row, product.as_ref().map_or("", |product| product.name.as_str())))
+    }
+
+    async fn keep(
+        &self,
+        message: &Value,
+        product: &ProductRow,
+        agent: &PublicKey,
+        supply: u64,
+    ) -> Result<OfferingRow, Refused> {
+        let row = OfferingRow {
+            hash: hash(message)?,
+            product: product.id,
+            agent: agent.to_string(),
+            message: message.to_string(),
+            supply_left: supply,
+            made_at: clock::unix_now(),
+            withdrawn_at: None,
+        };
+        let mut txn = self.inner.store.begin().await?;
+        txn.offering_add(&row).await?;
+        txn.commit().await?;
+        Ok(row)
     }
 
     pub(super) async fn offering_by(&self, hash: &str) -> Result<OfferingRow, Refused> {
