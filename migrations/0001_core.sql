@@ -107,6 +107,7 @@ CREATE TABLE channel_changes (
 
 CREATE INDEX changes_of_channel ON channel_changes (channel);
 
+-- Kept in the order of their ids, which rise with time: those being reported lie together.
 CREATE TABLE sessions (
     id             UUID PRIMARY KEY,
     channel        UUID NOT NULL REFERENCES channels (id),
@@ -116,7 +117,7 @@ CREATE TABLE sessions (
     sequence       BIGINT NOT NULL,
     started_at     BIGINT NOT NULL,
     stopped_at     BIGINT
-);
+) WITHOUT ROWID;
 
 CREATE INDEX sessions_of_channel ON sessions (channel);
 CREATE UNIQUE INDEX sessions_open ON sessions (channel) WHERE stopped_at IS NULL;

@@ -372,7 +372,7 @@ impl Txn {
     }
 }
 
-pub(super) fn status(row: &SqliteRow) -> std::result::Result<Status, sqlx::Error> {
+fn status(row: &SqliteRow) -> std::result::Result<Status, sqlx::Error> {
     let status: String = row.try_get("status")?;
     status.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))
 }

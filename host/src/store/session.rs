@@ -164,12 +164,18 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn session_targets(&mut self, ids: &[SessionId]) -> Result<Vec<ReportTarget>> {
-        let sql = "SELECT s.id, s.channel, s.usage, s.sequence, s.stopped_at, c.product, c.status \
+        // One row of JSON: a row of its own for each session costs more than finding it.
+        let sql = "SELECT json_group_array(json_array(hex(s.id), hex(s.channel), hex(c.product), \
+                   c.status, s.usage, s.sequence, s.stopped_at)) \
                    FROM json_each($1) j JOIN sessions s ON s.id = unhex(j.value) \
                    JOIN channels c ON c.id = s.channel";
         let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
-        let rows = sqlx::query(sql).bind(json(&ids)).fetch_all(&mut *self.inner).await;
-        rows.map_err(StoreError::at("reading a group of sessions"))?.iter().map(target).collect()
+        let text: String = sqlx::query_scalar(sql)
+            .bind(json(&ids))
+            .fetch_one(&mut *self.inner)
+            .await
+            .map_err(StoreError::at("reading a group of sessions"))?;
+        targets(&text).map_err(StoreError::at("reading a group of sessions"))
     }
 
     /// Notes what a group of sessions has used, in one statement.
@@ -196,22 +202,25 @@ fn json(rows: &impl serde::Serialize) -> String {
     serde_json::to_string(rows).unwrap_or_default()
 }
 
-fn target(row: &sqlx::sqlite::SqliteRow) -> Result<ReportTarget> {
-    let read = || {
-        let stopped_at: Option<i64> = row.try_get("stopped_at")?;
-        Ok::<_, sqlx::Error>(ReportTarget {
-            id: SessionId(row.try_get("id")?),
-            channel: ClientKey(row.try_get("channel")?),
-            product: row.try_get("product")?,
-            status: super::channel::status(row)?,
-            account: Account {
-                usage: from_db(row.try_get("usage")?),
-                sequence: from_db(row.try_get("sequence")?),
-            },
-            stopped_at: stopped_at.map(from_db),
+type TargetRow<'a> = (&'a str, &'a str, &'a str, &'a str, i64, i64, Option<i64>);
+
+fn targets(text: &str) -> std::result::Result<Vec<ReportTarget>, sqlx::Error> {
+    let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
+    let rows: Vec<TargetRow<'_>> =
+        serde_json::from_str(text).map_err(|error| decode(error.into()))?;
+    rows.into_iter()
+        .map(|(id, channel, product, status, usage, sequence, stopped_at)| {
+            let uuid = |text: &str| Uuid::try_parse(text).map_err(|error| decode(error.into()));
+            Ok(ReportTarget {
+                id: SessionId(uuid(id)?),
+                channel: ClientKey(uuid(channel)?),
+                product: uuid(product)?,
+                status: status.parse().map_err(|error: String| decode(error.into()))?,
+                account: Account { usage: from_db(usage), sequence: from_db(sequence) },
+                stopped_at: stopped_at.map(from_db),
+            })
         })
-    };
-    read().map_err(StoreError::at("reading a session"))
+        .collect()
 }
 
 fn row(row: &sqlx::sqlite::SqliteRow) -> Result<SessionRow> {

@@ -1,8 +1,8 @@
 //! A SOCKS5 proxy sold by the byte: a real service without any privilege.
 //!
-//! The agent's side ([`agent`]) is a proxy whose users are channels; the client's ([`client`])
-//! gives each channel a local port that leads through it. Both move bytes through [`tunnel`] and
-//! account for them in [`session`]: one session per channel, and a way to cut it. Only TCP is
+//! The agent's side (`agent`) is a proxy whose users are channels; the client's (`client`)
+//! gives each channel a local port that leads through it. Both move bytes through `tunnel` and
+//! account for them in `session`: one session per channel, and a way to cut it. Only TCP is
 //! carried. Nothing is process-wide, and nothing outside the process happens before `configure`.
 
 mod accept;
