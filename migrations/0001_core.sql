@@ -129,3 +129,9 @@ CREATE TABLE nonces (
     expires BIGINT NOT NULL,
     PRIMARY KEY (peer, nonce)
 );
+
+-- What this node told its clients when it ran last, to notice what has changed since.
+CREATE TABLE notes (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);

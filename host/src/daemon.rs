@@ -16,6 +16,7 @@ use privatix_plugin_api::manifest::Role;
 
 use crate::config::Config;
 use crate::domain::identity::PublicKey;
+use crate::domain::offering;
 use crate::exchange::peer::Peer;
 use crate::exchange::{identity, server, sync};
 use crate::modules::Modules;
@@ -42,6 +43,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     check_allowlist(&config)?;
     let settings = settings(&config, exchange.as_ref().map(|(_, url)| url.clone()));
     let service = Service::new(store.clone(), identity, settings);
+    service.settings_noted().await.context("noting the agent's addresses")?;
     let peer = Peer::new().context("preparing the way to agents")?;
     let modules = Modules::start(&config, service.clone(), Prober::this_binary())?;
     let api = Api {
@@ -94,9 +96,19 @@ async fn exchange_listener(config: &Config) -> anyhow::Result<Option<(TcpListene
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("listening for clients on {address}"))?;
     let url = match config.exchange.url.trim_end_matches('/') {
+        "" if address.ip().is_unspecified() => {
+            bail!(
+                "exchange.url is needed beside exchange.listen = \"{address}\": it tells clients \
+                   where to find this agent"
+            )
+        }
         "" => format!("http://{}", listener.local_addr()?),
+        url if url.starts_with("https:") => {
+            bail!("exchange.url = {url:?}: clients of this version speak http only")
+        }
         url => url.to_owned(),
     };
+    offering::check_exchange(&url).with_context(|| format!("exchange.url = {url:?}"))?;
     tracing::info!(url, listen = %listener.local_addr()?, "listening for clients");
     Ok(Some((listener, url)))
 }

@@ -200,7 +200,7 @@ pub enum Usage {
     Total(#[serde(deserialize_with = "integer")] u64),
     /// Since the previous report.
     Incremental {
-        /// Rises by any amount from report to report of one session; a repeated one is
+        /// From 1, rises by any amount from report to report of one session; a repeated one is
         /// acknowledged and not added again.
         #[serde(deserialize_with = "integer")]
         sequence: u64,

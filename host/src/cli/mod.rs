@@ -117,7 +117,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where nobody reads the reason, the exit status has to do; a panic would be another.
-            let _ = writeln!(io::stderr(), "privatix: {error:#}");
+            let error = output::printable(&format!("privatix: {error:#}"));
+            let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }

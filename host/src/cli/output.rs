@@ -22,7 +22,7 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
     raw(format!("{}\n", printable(text.trim_end())).as_bytes())
 }
 
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

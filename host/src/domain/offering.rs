@@ -167,6 +167,14 @@ impl Offering {
     }
 }
 
+/// Whether a URL may be an offering's `exchange`.
+///
+/// # Errors
+/// [`OfferingError::Exchange`].
+pub fn check_exchange(url: &str) -> Result<(), OfferingError> {
+    rules::exchange(url).map(drop)
+}
+
 /// A limit on the wire: 0 is none.
 fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU64>, D::Error> {
     u64::deserialize(deserializer).map(NonZeroU64::new)

@@ -25,6 +25,9 @@ pub enum UsageError {
         /// What was reported before.
         known: u64,
     },
+    /// Sequence numbers begin at 1: 0 is what a session has before its first report.
+    #[error("sequence numbers begin at 1")]
+    NoSequence,
     /// The sum leaves the range of integers.
     #[error("the usage of a session ends at {MAX_INTEGER}")]
     TooLarge,
@@ -41,6 +44,7 @@ pub fn report(account: Account, report: Usage) -> Result<Account, UsageError> {
             Err(UsageError::WentBackwards { reported: total, known: account.usage })
         }
         Usage::Total(total) => Ok(Account { usage: total, ..account }),
+        Usage::Incremental { sequence: 0, .. } => Err(UsageError::NoSequence),
         // Acknowledged and not added again.
         Usage::Incremental { sequence, .. } if sequence <= account.sequence => Ok(account),
         Usage::Incremental { sequence, amount } => {
@@ -73,7 +77,7 @@ mod tests {
             (add(4, 10), ok(110, 4)),
             (add(9, 10), ok(110, 9)),
             (add(3, 10), ok(100, 3)),
-            (add(0, 10), ok(100, 3)),
+            (add(0, 10), Err(UsageError::NoSequence)),
             (add(4, MAX_INTEGER), Err(UsageError::TooLarge)),
             (add(4, u64::MAX), Err(UsageError::TooLarge)),
         ] {

@@ -4,7 +4,7 @@
 //! It takes no input: what is to be done follows from the database, so a client that was offline
 //! catches up. Woken by changes and by a timer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use privatix_plugin_api::message::ClientKey;
@@ -17,7 +17,7 @@ use crate::domain::signed::Kind;
 use crate::service::{Followed, Refused, Service};
 
 /// An agent that does not answer is asked less and less often, up to this.
-const RARELY: Duration = Duration::from_secs(300);
+const RARELY: Duration = Duration::from_secs(60);
 
 /// Keeps a client's channels up to date until shutdown.
 pub async fn run(
@@ -27,7 +27,7 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut changes = service.outbox();
-    let mut sync = Sync { service, peer, interval, pauses: HashMap::new() };
+    let mut sync = Sync { service, peer, interval, pauses: HashMap::new(), away: HashSet::new() };
     loop {
         changes.borrow_and_update();
         sync.round().await;
@@ -43,8 +43,19 @@ struct Sync {
     service: Service,
     peer: Peer,
     interval: Duration,
-    /// When to ask next: by agent or, while all is well, by channel.
+    /// When to ask next, by order or channel.
     pauses: HashMap<String, Pause>,
+    /// Agents that were not reached in this round, by URL: one that is away holds up the others
+    /// once, not once a channel.
+    away: HashSet<String>,
+}
+
+/// Why a channel is not up to date.
+enum Trouble {
+    /// Its agent was not reached.
+    Away(String),
+    /// Anything else.
+    Other(String),
 }
 
 struct Pause {
@@ -54,6 +65,7 @@ struct Pause {
 
 impl Sync {
     async fn round(&mut self) {
+        self.away.clear();
         match self.service.orders_waiting().await {
             Ok(orders) => {
                 for (hash, message, exchange) in orders {
@@ -73,7 +85,7 @@ impl Sync {
     }
 
     async fn order(&mut self, hash: &str, message: &Value, exchange: &str) {
-        if self.pauses(hash) {
+        if self.pauses(hash) || self.away.contains(exchange) {
             return;
         }
         match self.peer.order(exchange, message).await {
@@ -86,6 +98,9 @@ impl Sync {
             }
             Ok(None) => self.settle(hash),
             Err(error) if error.is_passing() => {
+                if matches!(error, PeerError::Unreached { .. }) {
+                    self.away.insert(exchange.to_owned());
+                }
                 tracing::debug!(order = hash, error = crate::chain(&error), "order not answered");
                 self.fail(hash);
             }
@@ -103,19 +118,29 @@ impl Sync {
         let name = followed.channel.to_string();
         // A channel without its access message, or ended here, does not wait for its turn.
         let urgent = followed.serial == 0 || followed.ended;
+        if self.away.contains(&followed.exchange) {
+            return;
+        }
         if self.pauses(&name) && !(urgent && self.is_well(&name)) {
             return;
         }
         match self.follow(followed).await {
             Ok(()) => self.settle(&name),
-            Err(error) => {
+            Err(trouble) => {
+                let error = match trouble {
+                    Trouble::Away(error) => {
+                        self.away.insert(followed.exchange.clone());
+                        error
+                    }
+                    Trouble::Other(error) => error,
+                };
                 tracing::debug!(channel = name, error, "channel not followed");
                 self.fail(&name);
             }
         }
     }
 
-    async fn follow(&self, followed: &Followed) -> Result<(), String> {
+    async fn follow(&self, followed: &Followed) -> Result<(), Trouble> {
         let Followed { channel, exchange, .. } = followed;
         let (what, kind) = if followed.ended {
             ("terminate", Kind::TerminateRequest)
@@ -140,10 +165,13 @@ impl Sync {
         channel: ClientKey,
         what: &str,
         kind: Kind,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Trouble> {
         let request = self.service.request_make(kind, channel).map_err(say)?;
         let answer = self.peer.channel(exchange, channel, what, &request).await;
-        answer.map_err(|error: PeerError| crate::chain(&error))
+        answer.map_err(|error| match error {
+            PeerError::Unreached { .. } => Trouble::Away(crate::chain(&error)),
+            error => Trouble::Other(crate::chain(&error)),
+        })
     }
 
     fn pauses(&self, name: &str) -> bool {
@@ -166,6 +194,6 @@ impl Sync {
     }
 }
 
-fn say(error: Refused) -> String {
-    error.to_string()
+fn say(error: Refused) -> Trouble {
+    Trouble::Other(error.to_string())
 }

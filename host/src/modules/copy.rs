@@ -141,6 +141,16 @@ fn unreadable(name: &str, error: &io::Error) -> Problem {
     if error.raw_os_error() == Some(libc::ELOOP) {
         return not_regular(name);
     }
+    // The host's own trouble, which passes; the file may well be in order.
+    let passing = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EIO, libc::EINTR];
+    if error.raw_os_error().is_some_and(|number| passing.contains(&number)) {
+        return Problem::new(
+            Code::HostFailed,
+            format!("{name}: {error}"),
+            "a host in working order",
+            "see its limits (file descriptors, memory) and its disk; it tries again by itself",
+        );
+    }
     Problem::new(
         Code::Unreadable,
         format!("{name}: {error}"),

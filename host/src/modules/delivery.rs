@@ -3,20 +3,21 @@
 //! One command of a channel is under way at a time, so they come in order. An answer is saved
 //! before the next is told; what was not saved is told again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use privatix_plugin_api::message::{ClientKey, Started};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::router::Router;
 use crate::service::{Answer, Service};
 use crate::store::PendingCommand;
 
-/// Commands under way at once.
-const AT_ONCE: usize = 256;
+/// Commands of one product under way at once, so that a module that hangs keeps no other waiting.
+const AT_ONCE: usize = 64;
 
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ pub(super) async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut outbox = service.outbox();
-    let mut under_way = HashSet::new();
+    let mut under_way: HashMap<ClientKey, Uuid> = HashMap::new();
     let mut deliveries: JoinSet<ClientKey> = JoinSet::new();
     loop {
         outbox.borrow_and_update();
@@ -45,7 +46,8 @@ pub(super) async fn run(
                     if command.start && router.route(command.product).is_none() {
                         // Told when its module comes up; it must not stand in the way of others.
                         waiting.push(command);
-                    } else if deliveries.len() < AT_ONCE && under_way.insert(command.channel) {
+                    } else if has_room(&under_way, &command) {
+                        under_way.insert(command.channel, command.product);
                         deliveries.spawn(deliver(service.clone(), Arc::clone(&router), command));
                     }
                 }
@@ -70,21 +72,29 @@ pub(super) async fn run(
     }
 }
 
+fn has_room(under_way: &HashMap<ClientKey, Uuid>, command: &PendingCommand) -> bool {
+    let of_product = || under_way.values().filter(|product| **product == command.product).count();
+    !under_way.contains_key(&command.channel) && of_product() < AT_ONCE
+}
+
 async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand) -> ClientKey {
     let channel = command.channel;
     let answer = match router.route(command.product) {
         Some(generation) if command.start => match generation.start(channel).await {
             Ok(Started::Ready) => Answer::Ready,
             Ok(Started::Later) => Answer::Later,
+            // Replaced meanwhile: the next generation is told.
+            Err(error) if error.is_stopped() => return wait_a_tick(channel).await,
             Err(error) => Answer::Failed(crate::chain(&error)),
         },
         Some(generation) => match generation.stop(channel, command.stop_reason()).await {
             Ok(()) => Answer::Stopped,
+            Err(error) if error.is_stopped() => return wait_a_tick(channel).await,
             Err(error) => Answer::Failed(crate::chain(&error)),
         },
         // The module has just gone; a start waits for the next one, a stop not for ever.
         None if command.start => return channel,
-        None => Answer::Failed("no module is running".into()),
+        None => Answer::NoModule,
     };
     if let Err(error) = service.command_answered(&command, answer).await {
         tracing::error!(%channel, error = crate::chain(&error), "an answer was not saved");

@@ -38,6 +38,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// The module was shut down before it came to it.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.kind == FaultKind::Stopped)
+    }
+
     /// The module broke, rather than refused.
     pub fn is_breakdown(&self) -> bool {
         match self {
@@ -78,6 +83,22 @@ impl Generation {
         gate: Arc<Gate>,
         timeouts: &ModuleTimeouts,
     ) -> Result<Self, CreateError> {
+        match Self::make(library, core, host, timeouts).await {
+            Ok(object) => Ok(Self { object, gate, timeouts: timeouts.clone() }),
+            Err(error) => {
+                // Threads it has left behind may still hold the core.
+                gate.close();
+                Err(error)
+            }
+        }
+    }
+
+    async fn make(
+        library: PathBuf,
+        core: CoreObject,
+        host: &HostInfo,
+        timeouts: &ModuleTimeouts,
+    ) -> Result<ModuleObject, CreateError> {
         let info = Bytes::from(encode(host));
         let (send, made) = oneshot::channel();
         std::thread::Builder::new()
@@ -97,7 +118,7 @@ impl Generation {
             Ok(Ok(made)) => made.map_err(CreateError::Load)?,
         };
         match made {
-            FfiResult::ROk(object) => Ok(Self { object, gate, timeouts: timeouts.clone() }),
+            FfiResult::ROk(object) => Ok(object),
             FfiResult::RErr(fault) => Err(CreateError::Command(match decode::<Fault>(&fault) {
                 Ok(fault) => CommandError::Fault(fault),
                 Err(error) => unreadable(&crate::chain(&error)),

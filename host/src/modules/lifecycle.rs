@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use privatix_plugin_api::manifest::Role;
-use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel, Started};
+use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel, SessionId, Started, StopReason};
 use privatix_plugin_api::{Fault, FaultKind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -162,13 +162,17 @@ impl Context {
     ) -> Result<Arc<Generation>, NotUp> {
         self.prove(checked).await?;
         self.register(name, checked).await?;
+        let product = checked.manifest.product_id;
+        let earlier = self.service.open_sessions(product).await;
+        let earlier = earlier.map_err(|error| NotUp::host("reading the open sessions", &error))?;
         let generation = Arc::new(self.create(name, checked).await?);
         let outcome = match generation.configure(checked.settings.clone()).await {
-            Ok(()) => self.start_live(name, checked, &generation, served).await,
+            Ok(()) => self.go_on(name, product, &generation, served, &earlier).await,
             Err(error) => Err(NotUp::command(Step::Configure, &error)),
         };
-        if let Err(not_up) = outcome {
-            self.retire(name, &generation).await;
+        if let Err(mut not_up) = outcome {
+            // What leaves threads behind each time is not tried for ever.
+            not_up.retry &= self.retire(name, &generation).await;
             return Err(not_up);
         }
         Ok(generation)
@@ -180,7 +184,8 @@ impl Context {
         self.retire(name, &running.generation).await;
     }
 
-    async fn retire(&self, name: &str, generation: &Generation) {
+    /// Returns whether nothing was left behind.
+    async fn retire(&self, name: &str, generation: &Generation) -> bool {
         let retired = generation.retire().await;
         if retired.problem.is_some() || retired.threads > 0 {
             tracing::warn!(
@@ -191,6 +196,7 @@ impl Context {
             );
         }
         self.registry.update(name, |view| view.abandoned_threads += retired.threads);
+        retired.problem.is_none() && retired.threads == 0
     }
 
     /// Notes the product with its templates in the database.
@@ -247,11 +253,10 @@ impl Context {
     async fn start_live(
         &self,
         name: &str,
-        checked: &Checked,
+        product: Uuid,
         generation: &Arc<Generation>,
         served: &[ClientKey],
     ) -> Result<(), NotUp> {
-        let product = checked.manifest.product_id;
         let live = self.service.served_channels(product).await;
         let live = live.map_err(|error| NotUp::host("reading the live channels", &error))?;
         let total = live.len();
@@ -292,7 +297,30 @@ impl Context {
             let saved = self.service.replayed(channel, answer).await;
             saved.map_err(|error| NotUp::host("saving an answer to start", &error))?;
         }
-        self.close_unserved(name, product, generation).await
+        Ok(())
+    }
+
+    /// Takes over from whatever served before: channels are started, those that may not be used any
+    /// more by then are stopped, and sessions that nobody goes on with are closed.
+    async fn go_on(
+        &self,
+        name: &str,
+        product: Uuid,
+        generation: &Arc<Generation>,
+        served: &[ClientKey],
+        earlier: &[SessionId],
+    ) -> Result<(), NotUp> {
+        let told = self.service.served_channels(product).await;
+        let told = told.map_err(|error| NotUp::host("reading the live channels", &error))?;
+        self.start_live(name, product, generation, served).await?;
+        let wanted = self.service.served_channels(product).await;
+        let wanted = wanted.map_err(|error| NotUp::host("reading the live channels", &error))?;
+        for channel in told.into_iter().filter(|channel| !wanted.contains(channel)) {
+            if let Err(error) = generation.stop(channel, StopReason::Suspended).await {
+                tracing::warn!(module = name, %channel, error = crate::chain(&error), "stop failed");
+            }
+        }
+        self.close_unserved(name, product, generation, earlier).await
     }
 
     /// Sessions of an earlier generation that the new one does not go on with end at their last
@@ -302,6 +330,7 @@ impl Context {
         name: &str,
         product: Uuid,
         generation: &Generation,
+        earlier: &[SessionId],
     ) -> Result<(), NotUp> {
         let served = match generation.sessions().await {
             Ok(served) => served,
@@ -310,7 +339,7 @@ impl Context {
                 return Ok(());
             }
         };
-        let closed = self.service.close_unserved(product, &served).await;
+        let closed = self.service.close_unserved(product, &served, earlier).await;
         closed.map_err(|error| NotUp::host("closing sessions that nobody serves", &error))
     }
 }

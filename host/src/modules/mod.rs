@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 
 use self::lifecycle::Context;
 use self::probe::Prober;
+use self::problem::Problem;
 use self::registry::Registry;
 use self::router::Router;
 use crate::config::Config;
@@ -51,6 +52,9 @@ pub struct Modules {
 /// Why modules cannot be hosted.
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {
+    /// Others can write what only the host may.
+    #[error("{found}: required is {required}; {mend}", found = .0.found, required = .0.required, mend = .0.mend)]
+    NotOurs(Problem),
     /// A directory cannot be made or cleared.
     #[error("preparing the directory {path}")]
     Directory {
@@ -71,6 +75,13 @@ impl Modules {
     pub fn start(config: &Config, service: Service, prober: Prober) -> Result<Self, ModulesError> {
         for path in [&config.plugins_dir, &config.cache_dir, &config.data_dir] {
             prepare(path).map_err(|source| directory(path, source))?;
+        }
+        // Who can write there can change what is loaded.
+        for path in [&config.cache_dir, &config.data_dir] {
+            let meta = fs::metadata(path).map_err(|source| directory(path, source))?;
+            if let Some(problem) = package::ownership(&meta, &path.display().to_string()) {
+                return Err(ModulesError::NotOurs(problem));
+            }
         }
         clear(&config.cache_dir).map_err(|source| directory(&config.cache_dir, source))?;
         let (registry, router) = (Arc::new(Registry::default()), Arc::new(Router::default()));
@@ -118,7 +129,9 @@ fn prepare(path: &Path) -> io::Result<()> {
 fn clear(cache: &Path) -> io::Result<()> {
     for entry in fs::read_dir(cache)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|end| end == "so" || end == "part") {
+        let stem = path.file_stem().unwrap_or_default().as_encoded_bytes();
+        let is_hash = stem.len() == 64 && stem.iter().all(u8::is_ascii_hexdigit);
+        if is_hash && path.extension().is_some_and(|end| end == "so" || end == "part") {
             fs::remove_file(path)?;
         }
     }

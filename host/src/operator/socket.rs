@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use tokio::net::UnixListener;
@@ -41,6 +41,9 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 
 /// Made in a directory that nobody else can enter, then moved to its place.
 fn bind(path: &Path) -> io::Result<UnixListener> {
+    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.file_type().is_socket()) {
+        return Err(io::Error::other("something else is there, and is not replaced"));
+    }
     let parent = path.parent().unwrap_or(Path::new("."));
     let private = tempfile::Builder::new().prefix(".s").rand_bytes(4).tempdir_in(parent)?;
     let made = private.path().join("s");
@@ -58,12 +61,21 @@ mod tests {
     async fn only_its_owner_can_open_it_and_a_stale_one_is_replaced() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("privatix.sock");
-        fs::write(&path, "stale").expect("written");
-        let _listener = listen(&path).expect("listening");
+        drop(listen(&path).expect("listening"));
+        let _listener = listen(&path).expect("listening again");
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         tokio::net::UnixStream::connect(&path).await.expect("connected");
         assert_eq!(fs::read_dir(home.path()).expect("readable").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_not_replaced() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("identity.json");
+        fs::write(&path, "precious").expect("written");
+        listen(&path).expect_err("a file is there");
+        assert_eq!(fs::read_to_string(&path).expect("readable"), "precious");
     }
 
     #[tokio::test]

@@ -198,7 +198,9 @@ impl Service {
 
     async fn product_named(&self, name: &str) -> Result<ProductRow, Refused> {
         let products = self.inner.store.product_list().await?;
-        let found = products.into_iter().find(|product| product.name == name);
+        // A module may have been replaced by one with another product id.
+        let named = products.into_iter().filter(|product| product.name == name);
+        let found = named.max_by_key(|product| product.updated_at);
         found.ok_or_else(|| Refused::not_found(format!("no product is called {name:?}")))
     }
 

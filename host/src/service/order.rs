@@ -127,6 +127,7 @@ impl Service {
             // Judged by the time it came: waiting for the operator does not make it too late.
             let order = order::check(&message, row.created_at, &offering.hash, &parsed(&offering)?)
                 .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+            self.has_room(&mut txn, &row.client).await?;
             let (reply, channel) = self.accept(&order, &row)?;
             let text = reply.to_string();
             txn.order_settle(&hash, OrderState::Accepted, Some(&text)).await?;
@@ -148,8 +149,12 @@ impl Service {
                 "too many orders in an hour; try again later",
             ));
         }
+        self.has_room(txn, client).await
+    }
+
+    async fn has_room(&self, txn: &mut Txn, client: &str) -> Result<(), Refused> {
         let live = txn.channel_count_live(client).await?;
-        if live >= u64::from(settings.max_channels_per_client) {
+        if live >= u64::from(self.inner.settings.max_channels_per_client) {
             return Err(Refused::new("TooManyChannels", "too many channels at a time"));
         }
         Ok(())

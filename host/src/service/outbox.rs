@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{MutexGuard, PoisonError};
 
-use privatix_plugin_api::message::{ClientKey, Status, StopReason};
+use privatix_plugin_api::message::{ClientKey, SessionId, Status, StopReason};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -19,6 +19,9 @@ use crate::store::{PendingCommand, StoreError, Txn};
 
 /// How often a module is told to stop before its silence counts as an answer.
 const STOPS: u32 = 3;
+
+/// The same where there was no module to tell, in seconds.
+const NO_MODULE_AGAIN: UnixSeconds = 20;
 
 /// How long a start waits while there is no module for it, in seconds.
 const WITHOUT_MODULE: UnixSeconds = 2;
@@ -35,8 +38,10 @@ pub enum Answer {
     Later,
     /// It is served no longer.
     Stopped,
-    /// An error, a panic, silence, or no module at all.
+    /// An error, a panic or silence.
     Failed(String),
+    /// There is no module to tell.
+    NoModule,
 }
 
 impl PendingCommand {
@@ -140,10 +145,12 @@ impl Service {
         command: &PendingCommand,
         answer: Answer,
     ) -> Result<(), ChannelError> {
+        // A module that is coming up takes a while.
+        let again = if matches!(answer, Answer::NoModule) { NO_MODULE_AGAIN } else { STOP_AGAIN };
         let acknowledged = matches!(answer, Answer::Stopped);
         let clean = acknowledged && !txn.session_is_open(command.channel).await?;
         if !clean && command.attempts + 1 < STOPS {
-            let due = clock::unix_now() + STOP_AGAIN;
+            let due = clock::unix_now() + again;
             return Ok(txn.channel_command_again(command.channel, command.number, due).await?);
         }
         if !txn.channel_command_done(command.channel, command.number).await? {
@@ -197,12 +204,22 @@ impl Service {
                 Err(ChannelError::Store(error)) => return Err(error),
                 Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
             },
-            Answer::Failed(_) | Answer::Later | Answer::Stopped => {}
+            Answer::Failed(_) | Answer::Later | Answer::Stopped | Answer::NoModule => {}
         }
         self.commit(txn).await
     }
 
-    /// Closes the sessions of a product that its module does not know of, at their last usage.
+    /// The open sessions of a product.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_sessions(&self, product: Uuid) -> Result<Vec<SessionId>, StoreError> {
+        let open = self.inner.store.session_open(product).await?;
+        Ok(open.into_iter().map(|(session, _)| session).collect())
+    }
+
+    /// Closes those of the earlier sessions of a product whose channels its module does not serve
+    /// now, at their last usage. Sessions that were opened since are the module's own affair.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -210,14 +227,17 @@ impl Service {
         &self,
         product: Uuid,
         served: &[ClientKey],
+        earlier: &[SessionId],
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let open = self.inner.store.session_open(product).await?;
+        let unserved = |(session, channel): &(SessionId, ClientKey)| {
+            earlier.contains(session) && !served.contains(channel)
+        };
         let now = clock::unix_now();
-        for channel in txn.session_open_channels(product).await? {
-            if !served.contains(&channel) {
-                txn.session_close_open(channel, now).await?;
-                tracing::warn!(%channel, "closed a session that nobody serves");
-            }
+        let mut txn = self.inner.store.begin().await?;
+        for (session, channel) in open.into_iter().filter(unserved) {
+            txn.session_close(session, now).await?;
+            tracing::warn!(%channel, "closed a session that nobody serves");
         }
         txn.commit().await
     }

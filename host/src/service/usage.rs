@@ -126,6 +126,8 @@ fn decide(
         Err(error @ UsageError::WentBackwards { .. }) => {
             Err(ApiError::with(ErrorName::UsageWentBackwards, error))
         }
-        Err(error @ UsageError::TooLarge) => Err(ApiError::with(ErrorName::BadRequest, error)),
+        Err(error @ (UsageError::TooLarge | UsageError::NoSequence)) => {
+            Err(ApiError::with(ErrorName::BadRequest, error))
+        }
     }
 }

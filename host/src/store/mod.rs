@@ -4,6 +4,7 @@
 //! write lock at its beginning. No rule is decided here.
 
 mod channel;
+mod note;
 mod offering;
 mod product;
 mod session;

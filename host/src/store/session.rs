@@ -57,6 +57,18 @@ pub struct ReportTarget {
 }
 
 impl Store {
+    /// The open sessions of a product, with their channels.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_open(&self, product: Uuid) -> Result<Vec<(SessionId, ClientKey)>> {
+        let sql = "SELECT s.id, s.channel FROM sessions s JOIN channels c ON c.id = s.channel \
+                   WHERE s.stopped_at IS NULL AND c.product = $1";
+        let ids = sqlx::query_as(sql).bind(product).fetch_all(&self.pool).await;
+        let ids: Vec<(Uuid, Uuid)> = ids.map_err(StoreError::at("listing open sessions"))?;
+        Ok(ids.into_iter().map(|(id, channel)| (SessionId(id), ClientKey(channel))).collect())
+    }
+
     /// What a channel has used, in smallest units.
     ///
     /// # Errors
@@ -145,18 +157,6 @@ impl Txn {
             .await
             .map_err(StoreError::at("looking for an open session"))?;
         Ok(count > 0)
-    }
-
-    /// The channels of a product that have an open session.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn session_open_channels(&mut self, product: Uuid) -> Result<Vec<ClientKey>> {
-        let sql = "SELECT s.channel FROM sessions s JOIN channels c ON c.id = s.channel \
-                   WHERE s.stopped_at IS NULL AND c.product = $1";
-        let ids = sqlx::query_scalar(sql).bind(product).fetch_all(&mut *self.inner).await;
-        let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing open sessions"))?;
-        Ok(ids.into_iter().map(ClientKey).collect())
     }
 
     /// The sessions of a group of reports, in one statement; ids that are none are left out.

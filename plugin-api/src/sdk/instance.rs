@@ -133,16 +133,18 @@ impl<M: ServiceModule> Live<M> {
     fn end(self, deadline: Duration) -> ShutdownReport {
         let Self { runtime, threads, module } = self;
         let until = Instant::now() + deadline;
-        let task = {
-            let module = Arc::clone(&module);
-            runtime.spawn(async move { module.shutdown(deadline).await })
-        };
-        let outcome = runtime.block_on(async move { tokio::time::timeout(deadline, task).await });
-        let error = match outcome {
+        // Waited for without the runtime, whose own clock stands still while all of its threads
+        // are blocked.
+        let (send, ended) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            let outcome = tokio::spawn(async move { module.shutdown(deadline).await }).await;
+            // Nobody waits any more after the deadline.
+            let _ = send.send(settle(outcome));
+        });
+        let error = match ended.recv_timeout(deadline) {
             Err(_) => Some(format!("not shut down within {deadline:?}")),
-            Ok(joined) => settle(joined).err().map(|fault| fault.to_string()),
+            Ok(outcome) => outcome.err().map(|fault| fault.to_string()),
         };
-        drop(module);
         runtime.shutdown_timeout(until.saturating_duration_since(Instant::now()).max(THREAD_GRACE));
         ShutdownReport { error, abandoned_threads: threads.load(Ordering::SeqCst) }
     }

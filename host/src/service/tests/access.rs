@@ -194,3 +194,26 @@ async fn an_order_that_was_answered_is_answered_alike_for_ever() {
     }
     assert_eq!(world.store.channel_list().await.expect("listed"), []);
 }
+
+#[tokio::test]
+async fn a_node_that_has_moved_makes_its_access_messages_anew() {
+    let world = World::new(Role::Agent).await;
+    let live = world.channel(Status::Active).await;
+    let over = world.channel(Status::Terminated).await;
+    for (exchange, endpoint, serial) in [
+        // The first run has nothing to compare with.
+        ("http://192.0.2.1", None, 1),
+        ("http://192.0.2.1", None, 1),
+        ("http://192.0.2.2", None, 2),
+        ("http://192.0.2.2", Some("vpn.example"), 3),
+        ("http://192.0.2.2", Some("vpn.example"), 3),
+    ] {
+        let again = world.restarted(|settings| {
+            settings.exchange = exchange.into();
+            settings.service_endpoint_address = endpoint.map(str::to_owned);
+        });
+        again.settings_noted().await.expect("noted");
+        assert_eq!(world.row(live).await.access_serial, serial, "{exchange} {endpoint:?}");
+        assert_eq!(world.row(over).await.access_serial, 1);
+    }
+}

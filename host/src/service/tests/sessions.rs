@@ -26,7 +26,7 @@ async fn reports_and_what_is_known_after_each() {
         (increment(channel, a, 1, 10), "active", 260),
         (increment(channel, a, 1, 10), "active", 260),
         (increment(channel, a, 1, 11), "active", 260),
-        (increment(channel, a, 0, 10), "active", 260),
+        (increment(channel, a, 0, 10), "BadRequest", 260),
         (increment(channel, a, 5, 10), "active", 270),
         (increment(channel, a, 4, 10), "active", 270),
         (increment(channel, a, 6, 0), "active", 270),
@@ -134,7 +134,8 @@ async fn sessions_that_nobody_serves_end_at_their_last_usage() {
         let product = world.row(channel).await.product;
         world.call_as(product, total(channel, session, 9)).await.expect("reported");
     }
-    world.service.close_unserved(MINE, &[served]).await.expect("closed");
+    let earlier = world.service.open_sessions(MINE).await.expect("listed");
+    world.service.close_unserved(MINE, &[served], &earlier).await.expect("closed");
     for (channel, open) in [(served, true), (lost, false), (foreign, true)] {
         let session = &world.sessions(channel).await[0];
         assert_eq!((session.stopped_at.is_none(), session.account.usage), (open, 9));

@@ -62,6 +62,13 @@ impl World {
         Self { service, store, identity: identity(1), role, access_template, _home: home }
     }
 
+    /// The service of the same node after a restart with other settings.
+    pub(super) fn restarted(&self, change: impl FnOnce(&mut Settings)) -> Service {
+        let mut settings = settings(self.role);
+        change(&mut settings);
+        Service::new(self.store.clone(), identity(1), settings)
+    }
+
     /// A channel of a product of mine.
     pub(super) async fn channel(&self, status: Status) -> ClientKey {
         self.channel_with(status, &[], |_| {}).await

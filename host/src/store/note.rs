@@ -1,0 +1,25 @@
+//! What the node remembers of its last run.
+
+use super::{Result, StoreError, Txn};
+
+impl Txn {
+    /// Notes a value; returns whether another one was noted before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_changed(&mut self, name: &str, value: &str) -> Result<bool> {
+        let known: Option<String> = sqlx::query_scalar("SELECT value FROM notes WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&mut *self.inner)
+            .await
+            .map_err(StoreError::at("reading a note"))?;
+        if known.as_deref() == Some(value) {
+            return Ok(false);
+        }
+        let sql = "INSERT INTO notes (name, value) VALUES ($1, $2) \
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        let done = sqlx::query(sql).bind(name).bind(value).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("noting a value"))?;
+        Ok(known.is_some())
+    }
+}
