@@ -16,4 +16,5 @@ mod exchange;
 mod proxy;
 mod refusals;
 mod replacement;
+mod silent;
 mod trade;
