@@ -15,8 +15,7 @@ const INSTANCE: &str = "plugin-api/src/sdk/instance.rs";
 const MODULE: &str = "tests/modules/faulty/src/lib.rs";
 
 const HEALTH: &str = "    /// Is the module well? Answer: [`Health`].\n    Health,\n";
-const ANSWER_HEALTH: &str =
-    "        Ok(ModuleRequest::Health) => reply(Ok(module.health().await)),\n";
+const ANSWER_HEALTH: &str = "        ModuleRequest::Health => reply(Ok(module.health().await)),\n";
 const CONFIGURED: &str = "        self.mark(\"configure\")?;\n";
 
 /// Does not know the message `health` nor the fields of a log event.
@@ -93,8 +92,8 @@ const NEWER: Vintage = Vintage {
         Edit {
             file: INSTANCE,
             from: ANSWER_HEALTH,
-            to: "        Ok(ModuleRequest::Health) => reply(Ok(module.health().await)),
-        Ok(ModuleRequest::Rest) => reply(Ok(Done {})),
+            to: "        ModuleRequest::Health => reply(Ok(module.health().await)),
+        ModuleRequest::Rest => reply(Ok(Done {})),
 ",
         },
         Edit {

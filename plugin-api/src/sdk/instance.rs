@@ -1,6 +1,7 @@
 //! One created module: its runtime, its object, and the way from an ABI call to the author's code.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +10,16 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 use super::{Core, Error, ServiceModule, ShutdownReport, chain, log};
 use crate::abi::{
     Bytes, CoreObject, Created, FfiResult, Future, FutureExt, ModuleInterface, ModuleInterface_TO,
 };
 use crate::error::{Fault, FaultKind};
-use crate::message::{Description, Done, HostInfo, ModuleRequest, Reply, Sessions, decode, encode};
+use crate::message::{
+    ClientKey, Description, Done, HostInfo, ModuleRequest, Reply, Sessions, decode, encode,
+};
 
 /// How long a runtime may take to let go of its threads once the author's code is done.
 const THREAD_GRACE: Duration = Duration::from_millis(500);
@@ -36,6 +39,8 @@ pub extern "C" fn create<M: ServiceModule>(core: CoreObject, host: Bytes<u8>) ->
 
 struct Instance<M> {
     live: Mutex<Option<Live<M>>>,
+    /// Starts under way. The host does not wait for ever, and what it says next has to hold.
+    starts: Mutex<HashMap<ClientKey, AbortHandle>>,
 }
 
 /// What `shutdown` takes out.
@@ -61,7 +66,8 @@ impl<M: ServiceModule> Instance<M> {
                 return Err(fault);
             }
         };
-        Ok(Self { live: Mutex::new(Some(Live { runtime, threads, module })) })
+        let live = Mutex::new(Some(Live { runtime, threads, module }));
+        Ok(Self { live, starts: Mutex::default() })
     }
 
     fn take(&self) -> Option<Live<M>> {
@@ -79,9 +85,37 @@ impl<M: ServiceModule> Instance<M> {
     }
 }
 
+impl<M: ServiceModule> Instance<M> {
+    /// Starts on a command. A start of the same channel that is still under way is dropped at its
+    /// next await, so that it cannot take effect after what was said later.
+    fn in_turn(&self, request: ModuleRequest) -> Option<JoinHandle<Vec<u8>>> {
+        let (channel, starts) = match &request {
+            ModuleRequest::Start { client_key } => (*client_key, true),
+            ModuleRequest::Stop { client_key, .. } => (*client_key, false),
+            _ => return self.spawn(|module| async move { answer(&*module, request).await }),
+        };
+        let mut under_way = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, start| !start.is_finished());
+        if let Some(earlier) = under_way.remove(&channel) {
+            earlier.abort();
+        }
+        let task = self.spawn(|module| async move { answer(&*module, request).await })?;
+        if starts {
+            under_way.insert(channel, task.abort_handle());
+        }
+        Some(task)
+    }
+}
+
 impl<M: ServiceModule> ModuleInterface for Instance<M> {
     fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
-        let task = self.spawn(|module| async move { answer(&*module, &request).await });
+        let request = match decode::<ModuleRequest>(&request) {
+            Ok(request) => request,
+            Err(error) => {
+                return std::future::ready(Bytes::from(refused(&failed(&error)))).into_ffi();
+            }
+        };
+        let task = self.in_turn(request);
         async move {
             let reply = match task {
                 None => refused(&Fault::new(FaultKind::Stopped, "the module is shut down")),
@@ -168,24 +202,23 @@ fn runtime(core: &Core, host: &HostInfo, threads: &Arc<AtomicUsize>) -> std::io:
         .build()
 }
 
-async fn answer<M: ServiceModule>(module: &M, request: &[u8]) -> Vec<u8> {
-    match decode::<ModuleRequest>(request) {
-        Err(error) => refused(&failed(&error)),
-        Ok(ModuleRequest::Configure { config }) => {
+async fn answer<M: ServiceModule>(module: &M, request: ModuleRequest) -> Vec<u8> {
+    match request {
+        ModuleRequest::Configure { config } => {
             reply(module.configure(config).await.map(|()| Done {}))
         }
-        Ok(ModuleRequest::Start { client_key }) => reply(module.start(client_key).await),
-        Ok(ModuleRequest::Stop { client_key, reason }) => {
+        ModuleRequest::Start { client_key } => reply(module.start(client_key).await),
+        ModuleRequest::Stop { client_key, reason } => {
             reply(module.stop(client_key, reason).await.map(|()| Done {}))
         }
-        Ok(ModuleRequest::Sessions) => {
+        ModuleRequest::Sessions => {
             reply(module.sessions().await.map(|client_keys| Sessions { client_keys }))
         }
-        Ok(ModuleRequest::Describe { client_key }) => {
+        ModuleRequest::Describe { client_key } => {
             reply(module.describe(client_key).await.map(Description))
         }
-        Ok(ModuleRequest::Health) => reply(Ok(module.health().await)),
-        Ok(ModuleRequest::Unknown) => {
+        ModuleRequest::Health => reply(Ok(module.health().await)),
+        ModuleRequest::Unknown => {
             refused(&Fault::new(FaultKind::Unsupported, "a command of a newer Service API"))
         }
     }
@@ -224,3 +257,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Fault {
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     Fault::new(FaultKind::Panicked, text.unwrap_or_else(|| "no message".into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,15 @@ pub(super) fn dispatch(core: Core, level: LogLevel) -> Dispatch {
 pub(super) fn forward_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
-        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        let standard = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{panic}");
+            } else {
+                // A thread of the author's own, or of a test: nothing is forwarded from there.
+                standard(panic);
+            }
+        }));
     });
 }
 

@@ -25,8 +25,9 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A service module.
 ///
-/// Commands of one channel come in order; commands of different channels may run at once. `start`
-/// and `stop` may come again for what is already started or stopped, and have to answer as the
+/// Commands of one channel come in order; commands of different channels may run at once. A start
+/// that is still running when its channel is stopped or started again is dropped at its next await.
+/// `start` and `stop` may come again for what is already started or stopped, and have to answer as the
 /// first time.
 pub trait ServiceModule: Sized + Send + Sync + 'static {
     /// Makes the module. Nothing outside the process should happen before `configure`.
