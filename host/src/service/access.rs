@@ -78,7 +78,7 @@ impl Service {
 
     fn seal(&self, channel: &ChannelRow, message: &Value) -> Result<Value, Refused> {
         let to = channel.peer_sealing.as_deref().unwrap_or_default();
-        let to = to.parse().map_err(|error| Refused::new("Internal", error))?;
+        let to = to.parse().map_err(|error| Refused::internal(&error))?;
         let binding = Binding {
             order_hash: channel.order_hash.clone(),
             channel: channel.id,
@@ -88,7 +88,7 @@ impl Service {
         // A system without randomness cannot go on; it would have failed at its first key.
         let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
         access::seal(message, &binding, &to, &self.inner.identity, &mut rng)
-            .map_err(|error| Refused::new("Internal", crate::chain(&error)))
+            .map_err(|error| Refused::internal(&error))
     }
 
     /// Whether a valid access message can be made from a product's present config.
@@ -136,8 +136,7 @@ impl Service {
     pub async fn access_received(&self, key: ClientKey, envelope: &Value) -> Result<(), Refused> {
         let unknown = || Refused::new("ChannelNotFound", "there is no such channel");
         let channel = self.inner.store.channel_find(key).await?.ok_or_else(unknown)?;
-        let agent: PublicKey =
-            channel.peer.parse().map_err(|error| Refused::new("Internal", error))?;
+        let agent: PublicKey = channel.peer.parse().map_err(|error| Refused::internal(&error))?;
         let noted = envelope.get("templateHash").and_then(Value::as_str).unwrap_or_default();
         let template = self.template(noted).await?;
         let expect = Expect {

@@ -309,5 +309,5 @@ fn session(row: SessionRow) -> SessionView {
 
 /// The other party's key of a channel.
 fn key(row: &ChannelRow) -> Result<PublicKey, Refused> {
-    row.peer.parse().map_err(|error| Refused::new("Internal", error))
+    row.peer.parse().map_err(|error| Refused::internal(&error))
 }

@@ -244,8 +244,8 @@ impl Service {
 /// The offering of a row, whose message was checked when it came.
 pub(super) fn parsed(row: &OfferingRow) -> Result<Offering, Refused> {
     let message: Value =
-        serde_json::from_str(&row.message).map_err(|error| Refused::new("Internal", error))?;
-    offering::parse(&message, None).map_err(|error| Refused::new("Internal", crate::chain(&error)))
+        serde_json::from_str(&row.message).map_err(|error| Refused::internal(&error))?;
+    offering::parse(&message, None).map_err(|error| Refused::internal(&error))
 }
 
 pub(super) fn hash(message: &Value) -> Result<String, Refused> {

@@ -122,8 +122,8 @@ impl Service {
         if accept {
             let gone = || Refused::not_found("its offering");
             let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
-            let message: Value = serde_json::from_str(&row.message)
-                .map_err(|error| Refused::new("Internal", error))?;
+            let message: Value =
+                serde_json::from_str(&row.message).map_err(|error| Refused::internal(&error))?;
             // Judged by the time it came: waiting for the operator does not make it too late.
             let order = order::check(&message, row.created_at, &offering.hash, &parsed(&offering)?)
                 .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
@@ -283,8 +283,7 @@ impl Service {
         let gone = || Refused::not_found("the order or its offering");
         let row = txn.order_get(order_hash).await?.ok_or_else(gone)?;
         let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
-        let agent: PublicKey =
-            offering.agent.parse().map_err(|error| Refused::new("Internal", error))?;
+        let agent: PublicKey = offering.agent.parse().map_err(|error| Refused::internal(&error))?;
         let reply_read = order::check_reply(reply, &agent, order_hash)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
         if row.state == OrderState::Accepted {
@@ -299,7 +298,7 @@ impl Service {
         }
         let mut channel = self.new_channel(&mut txn, &offering, order_hash, id).await?;
         let message: Value =
-            serde_json::from_str(&row.message).map_err(|error| Refused::new("Internal", error))?;
+            serde_json::from_str(&row.message).map_err(|error| Refused::internal(&error))?;
         channel.deposit = message.get("deposit").and_then(Value::as_u64).unwrap_or(0);
         if row.held {
             channel.state.holds = channel.state.holds.with(Hold::User);
@@ -335,8 +334,8 @@ impl Service {
             let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {
                 continue;
             };
-            let message = serde_json::from_str(&row.message)
-                .map_err(|error| Refused::new("Internal", error))?;
+            let message =
+                serde_json::from_str(&row.message).map_err(|error| Refused::internal(&error))?;
             waiting.push((row.hash, message, parsed(&offering)?.exchange));
         }
         Ok(waiting)

@@ -28,13 +28,12 @@ impl Refused {
         Self::new("NotFound", text)
     }
 
-    /// Whether the fault is this node's own.
-    pub fn is_internal(&self) -> bool {
-        self.code == INTERNAL
+    /// A failure of this node's own; details are for the log alone.
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = crate::chain(error), "a request failed");
+        Self::new("Internal", "the node failed; its log says more")
     }
 }
-
-const INTERNAL: &str = "Internal";
 
 impl fmt::Display for Refused {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,10 +44,8 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl From<StoreError> for Refused {
-    /// Details are for the log alone.
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = crate::chain(&error), "a request failed");
-        Self::new(INTERNAL, "the node failed; its log says more")
+        Self::internal(&error)
     }
 }
 
