@@ -70,7 +70,7 @@ impl Node {
         let child = signals::let_through(|| command.spawn());
         self.child = Some(child.map_err(|error| format!("{}: {error}", self.binary.display()))?);
         wait("an answer from the host", || {
-            let answer = self.ask(&["identity"]);
+            let answer = self.ask(&["module", "list"]);
             self.is_alive()?;
             Ok(answer.map(drop))
         })
