@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use sd_notify::NotifyState;
@@ -33,7 +33,7 @@ use crate::{config, logging};
 pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let config = Config::load(home, config::environment()?)?;
     logging::init(&config.log, io::stderr().is_terminal())?;
-    let _lock = lock(home)?;
+    let _lock = lock(home).await?;
     let mut signals = Signals::new().context("listening for signals")?;
     let store = Store::open(&config.database)
         .await
@@ -157,16 +157,28 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// One host a home directory.
-fn lock(home: &Path) -> anyhow::Result<File> {
+/// How long a lock is waited for.
+const LOCK_GRACE: Duration = Duration::from_secs(3);
+
+/// One host a home directory. The lock of a host that was killed may live a moment longer than it:
+/// in a child that was just being started and has not let go of it yet.
+async fn lock(home: &Path) -> anyhow::Result<File> {
     let path = home.join("privatix.lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("a host is already running in {}", home.display()),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("locking {}", path.display()))
+    let until = Instant::now() + LOCK_GRACE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                bail!("a host is already running in {}", home.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
         }
     }
 }

@@ -314,3 +314,18 @@ fn a_node_that_was_killed_goes_on() {
     let old = sessions.iter().find(|session| session.id == killed.id).expect("kept");
     assert!(old.stopped_at.is_some() && old.account == killed.account, "{old:?}");
 }
+
+/// A child that a killed host was just starting has its lock until it becomes another program.
+#[test]
+fn a_lock_that_outlives_its_host_for_a_moment_is_waited_for() {
+    let mut node = Node::stopped("agent", "");
+    let lock = std::fs::File::create(node.home().join("privatix.lock")).expect("made");
+    lock.lock().expect("locked");
+    let held = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        drop(lock);
+    });
+    node.start();
+    held.join().expect("let go");
+    assert!(node.alive());
+}
