@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod account;
+pub mod back_off;
 pub mod identity;
 pub mod offering;
 pub mod order;

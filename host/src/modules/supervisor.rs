@@ -20,6 +20,7 @@ use super::lifecycle::{Context, NotUp, Running};
 use super::package::PackageFiles;
 use super::problem::{Code, Problem};
 use super::registry::{State, VersionView};
+use crate::domain::back_off::back_off;
 
 /// How soon a file that is being written is looked at again.
 const WRITER_POLL: Duration = Duration::from_millis(50);
@@ -398,10 +399,9 @@ impl Supervisor {
 }
 
 impl Retry {
-    /// 5 s, 10 s, … 5 min.
+    /// After so many tries before the one that has just failed.
     fn after(attempts: u32, checked: Arc<Checked>) -> Self {
-        let seconds = 5u64.saturating_mul(1 << attempts.min(6)).min(300);
-        Self { at: Instant::now() + Duration::from_secs(seconds), attempts, checked }
+        Self { at: Instant::now() + back_off(attempts.saturating_add(1)), attempts, checked }
     }
 }
 

@@ -1,11 +1,10 @@
 //! What happens to a channel: one way for every event to be decided, saved and passed on.
 
-use std::time::Duration;
-
 use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, Status};
 
 use super::{Service, internal};
 use crate::clock::{self, UnixSeconds};
+use crate::domain::back_off::back_off;
 use crate::domain::status::{BadStatus, ChannelState, Event, Hold, transition};
 use crate::store::{ChannelRow, StateChange, StoreError, Txn};
 
@@ -151,22 +150,5 @@ fn fault(
         (true, true) => (channel.fault_until, channel.fault_count),
         (false, _) if state.status == Status::Active => (None, 0),
         (false, _) => (None, channel.fault_count),
-    }
-}
-
-/// 5 s, 10 s, … 5 min.
-pub(super) fn back_off(count: u32) -> Duration {
-    Duration::from_secs((5u64 << count.saturating_sub(1).min(6)).min(300))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::back_off;
-
-    #[test]
-    fn faults_are_forgiven_later_and_later() {
-        let seconds: Vec<u64> = (1..9).map(|count| back_off(count).as_secs()).collect();
-        assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 300, 300]);
-        assert_eq!(back_off(u32::MAX).as_secs(), 300);
     }
 }

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Service;
-use super::channel::{ChannelError, back_off};
+use super::channel::ChannelError;
 use crate::clock::{self, UnixSeconds};
+use crate::domain::back_off::back_off;
 use crate::domain::status::{Effect, Event};
 use crate::store::{PendingCommand, StoreError, Txn};
 

@@ -1,0 +1,20 @@
+//! How long to wait before what failed is tried again: a channel's service, a module's start.
+
+use std::time::Duration;
+
+/// After so many failures in a row, from 1: 5 s, 10 s, … 5 min.
+pub fn back_off(count: u32) -> Duration {
+    Duration::from_secs((5u64 << count.saturating_sub(1).min(6)).min(300))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::back_off;
+
+    #[test]
+    fn faults_are_forgiven_later_and_later() {
+        let seconds: Vec<u64> = (1..9).map(|count| back_off(count).as_secs()).collect();
+        assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(back_off(u32::MAX).as_secs(), 300);
+    }
+}
