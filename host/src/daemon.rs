@@ -24,7 +24,7 @@ use crate::modules::probe::Prober;
 use crate::operator::{self, Api};
 use crate::service::{Service, Settings};
 use crate::store::Store;
-use crate::{config, logging};
+use crate::{billing, config, logging};
 
 /// Runs the host of a home directory until it is told to stop.
 ///
@@ -44,6 +44,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let settings = settings(&config, exchange.as_ref().map(|(_, url)| url.clone()));
     let service = Service::new(store.clone(), identity, settings);
     service.settings_noted().await.context("noting the agent's addresses")?;
+    service.sessions_recovered().await.context("ending sessions of the last run")?;
     let peer = Peer::new().context("preparing the way to agents")?;
     let modules = Modules::start(&config, service.clone(), Prober::this_binary())?;
     let api = Api {
@@ -56,6 +57,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let listener = operator::listen(&config.socket)?;
     let (stop, stopped) = watch::channel(false);
     let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
+    let billing = tokio::spawn(billing_run(service.clone(), peer.clone(), stopped.clone()));
     let exchange = tokio::spawn(exchange_run(exchange, service, peer, config.clone(), stopped));
     tell(&[NotifyState::Ready]);
     let (role, home) = (config.role.as_str(), config.home.display().to_string());
@@ -77,6 +79,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     stop.send_replace(true);
     operator.abort();
     exchange.abort();
+    billing.abort();
     // The socket may have been replaced by hand; then there is nothing to remove.
     let _ = std::fs::remove_file(&config.socket);
     store.close().await;
@@ -134,6 +137,7 @@ fn settings(config: &Config, exchange: Option<String>) -> Settings {
         max_orders_per_hour: agent.max_orders_per_hour,
         service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
         allow_foreign_payment_receiver: config.client.allow_foreign_payment_receiver,
+        tolerance: config.client.tolerance,
     }
 }
 
@@ -150,6 +154,13 @@ async fn exchange_run(
     };
     let limit = config.exchange.requests_per_minute;
     server::serve(listener, service, limit, until(stopped)).await;
+}
+
+async fn billing_run(service: Service, peer: Peer, stopped: watch::Receiver<bool>) {
+    match service.role() {
+        Role::Agent => billing::agent::run(service, stopped).await,
+        Role::Client => billing::client::run(service, peer, stopped).await,
+    }
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {

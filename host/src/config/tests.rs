@@ -62,7 +62,7 @@ fn the_shortest_file_gives_the_defaults() {
         exchange: Exchange {
             listen: ([127, 0, 0, 1], 8480).into(),
             url: String::new(),
-            requests_per_minute: 600,
+            requests_per_minute: 3000,
         },
         agent: Agent {
             orders: OrderPolicy::Allowlist,
@@ -74,6 +74,7 @@ fn the_shortest_file_gives_the_defaults() {
         client: Client {
             poll_interval: Duration::from_secs(5),
             allow_foreign_payment_receiver: false,
+            tolerance: 3,
         },
         modules: BTreeMap::new(),
     };

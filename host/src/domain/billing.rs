@@ -6,6 +6,7 @@
 
 mod agent;
 mod client;
+mod outlook;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ pub use agent::{AgentFacts, End, Judgement, alarm, judge};
 pub use client::{
     AgentSays, ClientFacts, Dispute, bound, dispute, due, may_owe_more, next_balance,
 };
+
+pub use outlook::{Outlook, agent_outlook, client_outlook};
 
 use super::offering::{BillingType, Offering, UnitType};
 

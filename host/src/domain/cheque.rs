@@ -1,12 +1,15 @@
 //! Cheques: a client's signed balance for a channel, which replaces every lower one, and the agent's
 //! receipt for it. Absent here: what a client should sign, and how cheques are settled outside.
 
+mod bundle;
 #[cfg(test)]
 mod tests;
 
 use privatix_plugin_api::message::ClientKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use bundle::{Bundle, BundleError, Verified, verify};
 
 use super::account::Account;
 use super::identity::PublicKey;

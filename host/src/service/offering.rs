@@ -55,9 +55,6 @@ impl Service {
         let message = self.fill(&product, template.hash(), draft.fields)?;
         let offering = offering::parse(&message, Some(&template))
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
-        if offering.is_priced() {
-            return Err(not_for_money());
-        }
         let access = self.template(&product.access_template).await?;
         let access = access.ok_or_else(|| Refused::not_found("its access template"))?;
         self.check_ready(&product, &access)?;
@@ -116,7 +113,7 @@ impl Service {
         self.only(Role::Client)?;
         let mut txn = self.inner.store.begin().await?;
         txn.agent_pin(&agent.to_string(), &agent.fingerprint(), clock::unix_now()).await?;
-        Ok(txn.commit().await?)
+        Ok(txn.commit().await.map(drop)?)
     }
 
     /// The offerings that an agent takes orders for, as signed.
@@ -250,13 +247,6 @@ pub(super) fn parsed(row: &OfferingRow) -> Result<Offering, Refused> {
 
 pub(super) fn hash(message: &Value) -> Result<String, Refused> {
     json::hash(message).map_err(|error| Refused::new(error.code(), error))
-}
-
-pub(super) fn not_for_money() -> Refused {
-    Refused::new(
-        "PriceNotSupported",
-        "this version does not bill: setupPrice and unitPrice have to be 0",
-    )
 }
 
 fn unknown_product(id: Uuid) -> Refused {

@@ -3,7 +3,9 @@
 //! Reads go through the pool; whatever reads and then writes does so in a [`Txn`], which takes the
 //! write lock at its beginning. No rule is decided here.
 
+mod billing;
 mod channel;
+mod cheque;
 mod note;
 mod offering;
 mod product;
@@ -14,13 +16,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use privatix_plugin_api::message::ClientKey;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub use self::billing::{AgentRow, BillingRow};
 pub use self::channel::{ChannelRow, PendingCommand, StateChange};
+pub use self::cheque::ChequeRow;
 pub use self::offering::{OfferingRow, OrderRow, OrderState};
 pub use self::product::{ProductRow, ProductUpsert};
 pub use self::session::{NewSession, ReportTarget, SessionRow};
@@ -58,6 +63,8 @@ pub struct Txn {
     // Dropped first: the transaction is over when the next writer's turn comes.
     inner: Transaction<'static, Sqlite>,
     _turn: OwnedMutexGuard<()>,
+    /// Channels in which something changed that money may depend on.
+    touched: Vec<ClientKey>,
 }
 
 impl Store {
@@ -87,7 +94,8 @@ impl Store {
     pub async fn begin(&self) -> Result<Txn> {
         let turn = Arc::clone(&self.writer).lock_owned().await;
         let inner = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        Ok(Txn { inner: inner.map_err(StoreError::at("beginning a write"))?, _turn: turn })
+        let inner = inner.map_err(StoreError::at("beginning a write"))?;
+        Ok(Txn { inner, _turn: turn, touched: Vec::new() })
     }
 
     /// Closes all connections; the write-ahead log is folded in.
@@ -97,13 +105,25 @@ impl Store {
 }
 
 impl Txn {
-    /// Puts everything on disk.
+    /// Puts everything on disk. Returns the channels in which something changed that money may
+    /// depend on.
     ///
     /// # Errors
     /// When nothing was written.
-    pub async fn commit(self) -> Result<()> {
-        self.inner.commit().await.map_err(StoreError::at("committing"))
+    pub async fn commit(self) -> Result<Vec<ClientKey>> {
+        self.inner.commit().await.map_err(StoreError::at("committing"))?;
+        Ok(self.touched)
     }
+
+    fn touch(&mut self, channel: ClientKey) {
+        self.touched.push(channel);
+    }
+}
+
+/// A group of rows as the one parameter of a statement.
+fn json(rows: &impl serde::Serialize) -> String {
+    // Strings and integers are always written; an empty text would be refused by the database.
+    serde_json::to_string(rows).unwrap_or_default()
 }
 
 /// Integers of the domain end at 2⁵³−1, those of the database at 2⁶³−1.

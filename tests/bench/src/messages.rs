@@ -54,6 +54,7 @@ pub(crate) fn settings(role: Role) -> Settings {
         max_orders_per_hour: 1,
         service_endpoint_address: None,
         allow_foreign_payment_receiver: false,
+        tolerance: 3,
     }
 }
 

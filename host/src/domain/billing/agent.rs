@@ -1,6 +1,7 @@
 //! The agent: whether a channel is held for payment, and whether it is over.
 
 use privatix_plugin_api::message::Status;
+use serde::{Deserialize, Serialize};
 
 use super::Terms;
 use crate::domain::offering::BillingType;
@@ -22,8 +23,16 @@ pub struct AgentFacts {
     pub paid: u64,
 }
 
+impl AgentFacts {
+    /// Those of a channel that was ordered at a time, and nothing else.
+    pub fn ordered(since: u64, deposit: u64) -> Self {
+        Self { status: Status::Pending, since, used_at: 0, usage: 0, deposit, paid: 0 }
+    }
+}
+
 /// Why a channel is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum End {
     /// Use has cost all of the deposit.
     DepositSpent,
@@ -102,7 +111,7 @@ fn end(terms: &Terms, facts: &AgentFacts, now: u64) -> Option<End> {
     }
 }
 
-fn last_unit(terms: &Terms) -> Option<u128> {
+pub(super) fn last_unit(terms: &Terms) -> Option<u128> {
     terms.max_units.map(|max| u128::from(max.get()) * u128::from(terms.unit_size))
 }
 
@@ -110,21 +119,26 @@ fn last_unit(terms: &Terms) -> Option<u128> {
 /// usage changes anything. Below it every usage is judged alike, so that a report that stays below
 /// needs nobody's attention.
 pub fn alarm(terms: &Terms, deposit: u64, paid: u64) -> Option<u64> {
-    let held = match terms.billing_type {
-        BillingType::Prepaid if paid < deposit => usage_costing(terms, u128::from(paid)),
-        BillingType::Prepaid => None,
-        BillingType::Postpaid => terms.max_billing_unit_lag.and_then(|lag| {
-            let borne = u128::from(lag.get()) * u128::from(terms.unit_price);
-            usage_costing(terms, u128::from(paid) + borne + 1)
-        }),
-    };
     let spent = usage_costing(terms, u128::from(deposit));
-    let first = [held, spent, last_unit(terms)].into_iter().flatten().min()?;
-    u64::try_from(first).ok()
+    let first = [held_at(terms, deposit, paid), spent, last_unit(terms)].into_iter().flatten();
+    u64::try_from(first.min()?).ok()
+}
+
+/// The least usage for which a channel is held while no more is paid, if there is one.
+pub(super) fn held_at(terms: &Terms, deposit: u64, paid: u64) -> Option<u128> {
+    let (paid, deposit) = (u128::from(paid), u128::from(deposit));
+    match terms.billing_type {
+        BillingType::Prepaid => usage_costing(terms, paid).filter(|_| paid < deposit),
+        BillingType::Postpaid => {
+            let lag = terms.max_billing_unit_lag?;
+            let cost = paid + u128::from(lag.get()) * u128::from(terms.unit_price) + 1;
+            usage_costing(terms, cost).filter(|_| cost <= deposit)
+        }
+    }
 }
 
 /// The least usage, beyond what is free, that costs at least so much.
-fn usage_costing(terms: &Terms, cost: u128) -> Option<u128> {
+pub(super) fn usage_costing(terms: &Terms, cost: u128) -> Option<u128> {
     if terms.unit_price == 0 {
         return None;
     }

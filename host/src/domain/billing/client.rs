@@ -9,6 +9,8 @@ use crate::domain::offering::BillingType;
 pub struct AgentSays {
     /// What use has cost so far.
     pub cost: u64,
+    /// What the client's own meter said when this came.
+    pub usage_then: u64,
 }
 
 /// What a client knows of a channel.
@@ -95,9 +97,12 @@ fn pays_in_advance(terms: &Terms, facts: &ClientFacts) -> bool {
     !facts.over && !facts.held_by_user && soon >= terms.free()
 }
 
-/// Whether more might be signed if the agent were asked anew what use has cost.
+/// Whether more would be signed if the agent's cost had grown, since it last said it, as the own one
+/// has: then it has to be asked anew.
 pub fn may_owe_more(terms: &Terms, facts: &ClientFacts) -> bool {
-    let most = AgentSays { cost: bound(terms, facts) };
-    facts.agent.is_none_or(|agent| agent.cost < most.cost)
-        && next_balance(terms, &ClientFacts { agent: Some(most), ..*facts }).is_some()
+    let Some(agent) = facts.agent else { return facts.usage > 0 };
+    let own = |usage| terms.cost(usage, facts.deposit);
+    let grown = own(facts.usage).saturating_sub(own(agent.usage_then));
+    let expected = AgentSays { cost: agent.cost.saturating_add(grown), ..agent };
+    grown > 0 && next_balance(terms, &ClientFacts { agent: Some(expected), ..*facts }).is_some()
 }

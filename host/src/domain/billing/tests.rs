@@ -143,7 +143,7 @@ fn client(usage: u64, paid: u64, agent: Option<u64>) -> ClientFacts {
         usage,
         deposit: 100,
         paid,
-        agent: agent.map(|cost| AgentSays { cost }),
+        agent: agent.map(|cost| AgentSays { cost, usage_then: 20 }),
         in_session: true,
         held_by_user: false,
         over: false,
@@ -211,10 +211,16 @@ fn disputes_and_questions() {
         (20, Some(60), 60, false, false),
         (20, Some(63), 0, false, false),
         (20, Some(64), 0, true, false),
-        (20, Some(30), 30, false, true),
-        (20, None, 60, false, false),
+        // Nothing was used since the agent said so.
+        (20, Some(30), 30, false, false),
+        // Less than an interval was.
+        (29, Some(60), 60, false, false),
+        (30, Some(60), 60, false, true),
+        // It is behind, and may be further behind by now.
+        (30, Some(30), 30, false, true),
+        (30, Some(30), 60, false, false),
         (20, None, 0, false, true),
-        (40, Some(30), 30, false, true),
+        (0, None, 0, false, false),
     ] {
         let facts = ClientFacts { deposit: 1_000, ..client(usage, paid, agent) };
         assert_eq!(dispute(&post, &facts).is_some(), disputed, "{usage} {agent:?}");

@@ -124,8 +124,14 @@ impl World {
     ) -> SessionId {
         let id = SessionId(Uuid::now_v7());
         let started_at = clock::unix_now();
-        let session =
-            NewSession { id, channel, client_address: None, client_port: None, started_at };
+        let session = NewSession {
+            id,
+            channel,
+            client_address: None,
+            client_port: None,
+            started_at,
+            measured: false,
+        };
         let mut txn = self.store.begin().await.expect("begun");
         txn.session_open(&session).await.expect("opened");
         if let Some(stopped) = stopped {
@@ -278,6 +284,7 @@ fn settings(role: Role) -> Settings {
         max_orders_per_hour: 10,
         service_endpoint_address: None,
         allow_foreign_payment_receiver: false,
+        tolerance: 3,
     }
 }
 

@@ -64,7 +64,10 @@ impl Deal {
             usage: (u128::from(self.usage) * u128::from(self.meter)).div_ceil(100) as u64,
             deposit: self.deposit,
             paid: self.paid,
-            agent: Some(AgentSays { cost: self.terms.cost(self.usage, self.deposit) }),
+            agent: Some(AgentSays {
+                cost: self.terms.cost(self.usage, self.deposit),
+                usage_then: 0,
+            }),
             in_session: true,
             held_by_user: false,
             over: false,

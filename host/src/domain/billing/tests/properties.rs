@@ -50,7 +50,7 @@ fn any_facts() -> impl Strategy<Value = ClientFacts> {
             usage,
             deposit,
             paid: paid.min(deposit),
-            agent: cost.map(|cost| AgentSays { cost }),
+            agent: cost.map(|cost| AgentSays { cost, usage_then: 0 }),
             in_session,
             held_by_user,
             over,
@@ -137,7 +137,7 @@ proptest! {
     fn what_an_agent_says_never_raises_what_is_due_above_the_bound(
         terms in any_terms(), facts in any_facts(), cost in any::<u64>(),
     ) {
-        let facts = ClientFacts { agent: Some(AgentSays { cost }), ..facts };
+        let facts = ClientFacts { agent: Some(AgentSays { cost, usage_then: 0 }), ..facts };
         prop_assert!(due(&terms, &facts) <= bound(&terms, &facts));
         prop_assert_eq!(dispute(&terms, &facts).is_some(), cost > bound(&terms, &facts));
     }
