@@ -14,7 +14,7 @@ use crate::domain::account::{self, Account};
 use crate::domain::identity::PublicKey;
 use crate::domain::order::{ChannelRequest, check_request};
 use crate::domain::signed::{self, Kind};
-use crate::domain::status::Event;
+use crate::domain::status::{Event, Hold};
 use crate::store::{ChannelRow, Txn};
 
 /// A live channel that the client has to ask its agent about.
@@ -130,6 +130,9 @@ impl Service {
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
         txn.account_put(account, &message.to_string()).await?;
         settle_cheque(&mut txn, account).await?;
+        if !account.known_holds().contains(Hold::Payment) {
+            txn.channel_start_due(account.channel, clock::unix_now()).await?;
+        }
         let row = txn.channel_find(account.channel).await?.ok_or_else(unknown)?;
         if account.status == Status::Terminated {
             txn.channel_peer_ended(account.channel).await?;

@@ -313,6 +313,18 @@ impl Txn {
         Ok(())
     }
 
+    /// Says when a start that was not told yet is to be told.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_start_due(&mut self, id: ClientKey, due: UnixSeconds) -> Result<()> {
+        let sql = "UPDATE channels SET command_due = $2 \
+                   WHERE id = $1 AND command = 'start' AND command_attempts = 0";
+        let query = sqlx::query(sql).bind(id.0).bind(to_db(due));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("timing a start"))?;
+        Ok(())
+    }
+
     /// Sets a channel's access message and its number.
     ///
     /// # Errors
