@@ -11,12 +11,15 @@ mod offering;
 mod product;
 mod session;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use privatix_plugin_api::message::ClientKey;
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -30,6 +33,8 @@ pub use self::offering::{OfferingRow, OrderRow, OrderState};
 pub use self::product::{ProductRow, ProductUpsert};
 pub use self::session::{NewSession, ReportTarget, SessionRow};
 pub use self::template::TemplateRow;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// A database that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +87,7 @@ impl Store {
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
         let pool = pool.map_err(StoreError::at("opening"))?;
-        let migrated = sqlx::migrate!("../migrations").run(&pool).await;
+        let migrated = MIGRATIONS.run(&pool).await;
         migrated.map_err(StoreError::at("bringing the tables up to date"))?;
         Ok(Self { pool, writer: Arc::default() })
     }
