@@ -5,9 +5,11 @@ use std::time::Duration;
 use privatix_plugin_api::json;
 use privatix_plugin_api::message::ClientKey;
 use reqwest::{Response, StatusCode, redirect};
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::MAX_BODY;
+use super::tls::explain;
 use crate::service::Refused;
 
 /// How long a call may take.
@@ -28,16 +30,29 @@ pub enum PeerError {
         #[source]
         source: reqwest::Error,
     },
+    /// The agent was reached, but not in secret.
+    #[error("the agent at {url} was not reached by TLS: {why}")]
+    Tls {
+        /// Where it should be.
+        url: String,
+        /// What is the matter, in words.
+        why: String,
+    },
     /// An answer that is none.
     #[error("the agent's answer cannot be used: {0}")]
     Answer(String),
 }
 
 impl PeerError {
+    /// Whether all calls to this agent will fail for now.
+    pub fn is_unreached(&self) -> bool {
+        matches!(self, Self::Unreached { .. } | Self::Tls { .. })
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreached { .. } | Self::Answer(_) => true,
+            Self::Unreached { .. } | Self::Tls { .. } | Self::Answer(_) => true,
             Self::Refused(refused) => matches!(
                 refused.code.as_ref(),
                 "Internal"
@@ -53,6 +68,13 @@ impl PeerError {
     }
 }
 
+fn unreached(url: &str, source: reqwest::Error) -> PeerError {
+    match explain(&source) {
+        Some(why) => PeerError::Tls { url: url.to_owned(), why },
+        None => PeerError::Unreached { url: url.to_owned(), source },
+    }
+}
+
 /// Makes calls to agents. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -60,12 +82,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A caller.
+    /// A caller who believes agents with TLS as it is said.
     ///
     /// # Errors
     /// When the system gives no networking.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new(trust: ClientConfig) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust)
             .redirect(redirect::Policy::none())
             .timeout(DEADLINE)
             .no_proxy()
@@ -80,7 +103,7 @@ impl Peer {
     pub async fn offerings(&self, exchange: &str) -> Result<Vec<Value>, PeerError> {
         let url = format!("{exchange}/v1/offerings");
         let sent = self.http.get(&url).send().await;
-        let response = sent.map_err(|source| PeerError::Unreached { url: url.clone(), source })?;
+        let response = sent.map_err(|source| unreached(&url, source))?;
         match answer(&url, response).await? {
             Some(Value::Object(mut object)) => match object.remove("offerings") {
                 Some(Value::Array(offerings)) => Ok(offerings),
@@ -116,7 +139,7 @@ impl Peer {
     async fn post(&self, url: String, message: &Value) -> Result<Option<Value>, PeerError> {
         let request = self.http.post(&url).body(message.to_string());
         let sent = request.header("content-type", "application/json").send().await;
-        let response = sent.map_err(|source| PeerError::Unreached { url: url.clone(), source })?;
+        let response = sent.map_err(|source| unreached(&url, source))?;
         answer(&url, response).await
     }
 }
@@ -126,7 +149,7 @@ async fn answer(url: &str, mut response: Response) -> Result<Option<Value>, Peer
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await;
-        let chunk = chunk.map_err(|source| PeerError::Unreached { url: url.to_owned(), source })?;
+        let chunk = chunk.map_err(|source| unreached(url, source))?;
         let Some(chunk) = chunk else { break };
         if body.len() + chunk.len() > MAX_BODY {
             return Err(PeerError::Answer(format!("more than {MAX_BODY} bytes")));

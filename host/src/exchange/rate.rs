@@ -38,7 +38,7 @@ impl Rate {
 }
 
 /// A customer usually has a whole /64 of IPv6 addresses.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

@@ -24,11 +24,13 @@ use hyper_util::service::TowerToHyperService;
 use privatix_plugin_api::json;
 use privatix_plugin_api::message::ClientKey;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::places::Places;
 use super::rate::Rate;
+use super::tls::{Certificate, Handshake};
 use crate::domain::signed::Kind;
 use crate::domain::status::Event;
 use crate::service::{OrderAnswer, Refused, Service};
@@ -46,8 +48,14 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// the database and the modules need some too.
 const CONNECTIONS: usize = 512;
 
-/// How long to wait where the system has no descriptor left.
-const RETRY: Duration = Duration::from_secs(1);
+/// What the endpoint is told before it starts.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Requests that a client address may make in a minute.
+    pub requests_per_minute: u32,
+    /// Connections that a client address may have at a time.
+    pub connections_per_address: u32,
+}
 
 #[derive(Clone)]
 struct Endpoint {
@@ -55,49 +63,66 @@ struct Endpoint {
     rate: Arc<Rate>,
 }
 
-/// Answers clients until told to stop.
+/// Answers clients until told to stop; with TLS where there is a certificate.
 pub async fn serve(
     listener: TcpListener,
     service: Service,
-    requests_per_minute: u32,
+    limits: Limits,
+    tls: Option<Arc<Certificate>>,
     stop: impl Future<Output = ()>,
 ) {
-    let rate = Arc::new(Rate::new(requests_per_minute));
-    let routes = TowerToHyperService::new(routes(Endpoint { service, rate }));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let rate = Arc::new(Rate::new(limits.requests_per_minute));
+    let ways = Ways {
+        routes: TowerToHyperService::new(routes(Endpoint { service, rate })),
+        without_tls: TowerToHyperService::new(Router::new().fallback(without_tls)),
+        tls,
+    };
+    let places = Places::new(CONNECTIONS, limits.connections_per_address);
     let mut stop = pin!(stop);
     loop {
         let (stream, address, place) = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = places.next(&listener) => accepted,
             () = &mut stop => return,
         };
-        let routes = routes.clone();
+        let ways = ways.clone();
         tokio::spawn(async move {
-            connection(stream, address, routes).await;
+            ways.connection(stream, address).await;
             drop(place);
         });
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    // Nobody closes the semaphore.
-    let place = Arc::clone(places).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return (stream, address, place),
-            Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
-                sleep(RETRY).await;
-            }
+/// What a connection may lead to.
+#[derive(Clone)]
+struct Ways {
+    routes: TowerToHyperService<Router>,
+    /// For who does not speak TLS where it is spoken.
+    without_tls: TowerToHyperService<Router>,
+    tls: Option<Arc<Certificate>>,
+}
+
+impl Ways {
+    async fn connection(self, stream: TcpStream, address: SocketAddr) {
+        let Some(tls) = self.tls else { return http(stream, address, self.routes).await };
+        match tls.accept(stream).await {
+            Ok(Handshake::Tls(stream)) => http(*stream, address, self.routes).await,
+            Ok(Handshake::Plain(stream)) => http(stream, address, self.without_tls).await,
+            Err(error) => tracing::debug!(%address, error = crate::chain(&error), "no connection"),
         }
     }
 }
 
+async fn without_tls() -> Failure {
+    let text = "this agent speaks TLS here: its URL begins with https://";
+    Failure(StatusCode::BAD_REQUEST, Refused::new("TlsRequired", text))
+}
+
 /// Serves a connection for its lifetime; then it may end what it has begun.
-async fn connection(stream: TcpStream, address: SocketAddr, routes: TowerToHyperService<Router>) {
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    routes: TowerToHyperService<Router>,
+) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
         routes.call(request)

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::peer::{Peer, PeerError};
+use super::peer::Peer;
 use crate::domain::signed::Kind;
 use crate::service::{Followed, Refused, Service};
 
@@ -98,7 +98,7 @@ impl Sync {
             }
             Ok(None) => self.settle(hash),
             Err(error) if error.is_passing() => {
-                if matches!(error, PeerError::Unreached { .. }) {
+                if error.is_unreached() {
                     self.away.insert(exchange.to_owned());
                 }
                 tracing::debug!(order = hash, error = crate::chain(&error), "order not answered");
@@ -168,9 +168,9 @@ impl Sync {
     ) -> Result<Value, Trouble> {
         let request = self.service.request_make(kind, channel).map_err(say)?;
         let answer = self.peer.channel(exchange, channel, what, &request).await;
-        answer.map_err(|error| match error {
-            PeerError::Unreached { .. } => Trouble::Away(crate::chain(&error)),
-            error => Trouble::Other(crate::chain(&error)),
+        answer.map_err(|error| match error.is_unreached() {
+            true => Trouble::Away(crate::chain(&error)),
+            false => Trouble::Other(crate::chain(&error)),
         })
     }
 

@@ -75,6 +75,10 @@ pub struct Settings {
     pub max_channels_per_client: u32,
     /// Orders one client may make in an hour.
     pub max_orders_per_hour: u32,
+    /// Orders of one client that may wait for the operator.
+    pub max_waiting_orders_per_client: u32,
+    /// Orders that may wait for the operator; named clients may order beyond it.
+    pub max_waiting_orders: u32,
     /// Told to clients instead of what a module found out.
     pub service_endpoint_address: Option<String>,
     /// Whether a client pays elsewhere than at the URL of the offering.

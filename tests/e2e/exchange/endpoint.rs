@@ -118,7 +118,7 @@ fn what_is_not_http() {
 #[test]
 fn many_idle_connections_keep_nobody_out() {
     const IDLE: usize = 500;
-    let seller = Seller::open();
+    let seller = Seller::configured("[exchange]\nconnections_per_address = 512\n");
     let idle: Vec<_> = (0..IDLE).map(|_| connect(seller.address)).collect();
     untouched(&seller);
     drop(idle);
