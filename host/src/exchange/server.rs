@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +24,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use privatix_plugin_api::json;
 use privatix_plugin_api::message::ClientKey;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -33,7 +35,7 @@ use super::rate::Rate;
 use super::tls::{Certificate, Handshake};
 use crate::domain::signed::Kind;
 use crate::domain::status::Event;
-use crate::service::{OrderAnswer, Refused, Service};
+use crate::service::{OfferingPage, OrderAnswer, Refused, Service};
 
 /// The largest body a client may send, in bytes.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -170,14 +172,42 @@ async fn limits(
     }
 }
 
-async fn offerings(State(endpoint): State<Endpoint>) -> Result<Json<Value>, Failure> {
-    Ok(Json(json!({ "offerings": endpoint.service.offerings_published().await? })))
+/// Which offerings are asked for; without anything, the first ones.
+#[derive(Debug, Deserialize)]
+struct Pages {
+    /// Those behind this hash.
+    #[serde(default)]
+    after: String,
+    /// So many at most.
+    #[serde(default = "all")]
+    limit: u32,
+}
+
+fn all() -> u32 {
+    u32::MAX
+}
+
+async fn offerings(
+    State(endpoint): State<Endpoint>,
+    pages: Result<Query<Pages>, QueryRejection>,
+) -> Result<Json<OfferingPage>, Failure> {
+    let Query(Pages { after, limit }) =
+        pages.map_err(|error| Refused::new("BadRequest", error.body_text()))?;
+    Ok(Json(endpoint.service.offerings_published(&after, limit).await?))
 }
 
 async fn order(State(endpoint): State<Endpoint>, body: Bytes) -> Result<Response, Failure> {
-    Ok(match endpoint.service.order_received(&read(&body)?).await? {
-        OrderAnswer::Accepted(reply) => Json(reply).into_response(),
-        OrderAnswer::Waiting => StatusCode::ACCEPTED.into_response(),
+    let message = read(&body)?;
+    let refused = match endpoint.service.order_received(&message).await {
+        Ok(OrderAnswer::Accepted(reply)) => return Ok(Json(reply).into_response()),
+        Ok(OrderAnswer::Waiting) => return Ok(StatusCode::ACCEPTED.into_response()),
+        Err(refused) => refused,
+    };
+    let signed = endpoint.service.order_refusal(&message, &refused);
+    let failure = Failure::from(refused);
+    Ok(match signed {
+        Some(signed) => (failure.0, Json(signed)).into_response(),
+        None => failure.into_response(),
     })
 }
 
@@ -236,7 +266,7 @@ impl From<Refused> for Failure {
         let status = match refused.code.as_ref() {
             "Internal" => StatusCode::INTERNAL_SERVER_ERROR,
             "ChannelNotFound" | "OfferingNotFound" => StatusCode::NOT_FOUND,
-            "TooManyOrders" | "TooManyChannels" => StatusCode::TOO_MANY_REQUESTS,
+            "TooManyOrders" | "TooManyChannels" | "TooManyWaiting" => StatusCode::TOO_MANY_REQUESTS,
             "ProductNotReady" | "SupplyExhausted" => StatusCode::SERVICE_UNAVAILABLE,
             "ClientNotAllowed" | "OrderRejected" => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,

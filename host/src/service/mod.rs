@@ -10,6 +10,8 @@ mod config;
 mod offering;
 mod order;
 mod outbox;
+mod progress;
+mod refusal;
 mod refused;
 mod session;
 #[cfg(test)]
@@ -31,9 +33,10 @@ use uuid::Uuid;
 
 pub use self::account::{ChannelView, Followed, SessionView};
 pub use self::channel::ChannelError;
-pub use self::offering::{Draft, OfferingView};
+pub use self::offering::{Draft, OfferingPage, OfferingView};
 pub use self::order::{OrderAnswer, OrderView};
 pub use self::outbox::Answer;
+pub use self::progress::{Obstacle, Progress};
 pub use self::refused::Refused;
 use self::usage::UsageWriter;
 use crate::clock;
@@ -56,6 +59,7 @@ struct Inner {
     templates: Mutex<HashMap<String, Arc<Template>>>,
     outbox: watch::Sender<u64>,
     forced: Mutex<HashMap<Uuid, u64>>,
+    progress: progress::Notes,
 }
 
 /// What the service is told before it starts.
@@ -151,8 +155,8 @@ impl Service {
     pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
         let usage = UsageWriter::start(store.clone());
         let (templates, outbox) = (Mutex::default(), watch::Sender::new(0));
-        let forced = Mutex::default();
-        let inner = Inner { store, identity, settings, usage, templates, outbox, forced };
+        let (forced, progress) = (Mutex::default(), progress::Notes::default());
+        let inner = Inner { store, identity, settings, usage, templates, outbox, forced, progress };
         Self { inner: Arc::new(inner) }
     }
 

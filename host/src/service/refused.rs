@@ -28,6 +28,22 @@ impl Refused {
         Self::new("NotFound", text)
     }
 
+    /// Whether the same order may be taken later.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.code.as_ref(),
+            "Internal"
+                | "NotFound"
+                | "TooManyRequests"
+                | "TooSlow"
+                | "TooManyOrders"
+                | "TooManyChannels"
+                | "TooManyWaiting"
+                | "ProductNotReady"
+                | "SupplyExhausted"
+        )
+    }
+
     /// A failure of this node's own; details are for the log alone.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = crate::chain(error), "a request failed");
