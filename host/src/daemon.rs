@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,6 +37,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let config = Config::load(home, config::environment()?)?;
     logging::init(&config.log, io::stderr().is_terminal())?;
     let _lock = lock(home).await?;
+    raise_descriptors();
     let mut signals = Signals::new().context("listening for signals")?;
     let store = Store::open(&config.database)
         .await
@@ -208,6 +210,17 @@ async fn exchange_run(
 async fn until(mut stopped: watch::Receiver<bool>) {
     // Dropped is as good as said.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Each connection takes descriptors, and the limit that processes usually start with is there for
+/// programs that do not know what to do with more.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised");
+    }
 }
 
 /// How long a lock is waited for.

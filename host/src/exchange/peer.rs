@@ -181,7 +181,7 @@ async fn answer(url: &str, mut response: Response) -> Result<Option<Value>, Peer
             let message = json::parse(&body).ok();
             let refused = message.and_then(|m| Some((serde_json::from_value(m.clone()).ok()?, m)));
             Err(match refused {
-                Some((refused, message)) => PeerError::Refused(refused, message),
+                Some((refused, message)) => PeerError::Refused(Refused::clipped(refused), message),
                 None => PeerError::Answer(format!("HTTP status {status}")),
             })
         }

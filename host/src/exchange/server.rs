@@ -51,7 +51,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 const CONNECTIONS: usize = 512;
 
 /// What the endpoint is told before it starts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Requests that a client address may make in a minute.
     pub requests_per_minute: u32,

@@ -44,7 +44,8 @@ impl Service {
             self.commit(txn).await?;
             self.progress_clear(order_hash);
             let OrderRefusal { code, text, .. } = refusal;
-            tracing::warn!(order = order_hash, code, text, "the agent refused the order");
+            let refused = Refused { code: code.into(), text }.clipped();
+            tracing::warn!(order = order_hash, %refused, "the agent refused the order");
         }
         Ok(())
     }
@@ -53,5 +54,5 @@ impl Service {
 /// Why a client's order was refused, which was checked when it came.
 pub(super) fn reason(row: &OrderRow) -> Option<Refused> {
     let reply = row.reply.as_deref().filter(|_| row.state == OrderState::Rejected)?;
-    serde_json::from_str(reply).ok()
+    serde_json::from_str(reply).ok().map(Refused::clipped)
 }

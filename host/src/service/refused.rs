@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelError;
+use crate::domain::present::clip;
 use crate::store::StoreError;
 
 /// A stable code and a sentence.
@@ -42,6 +43,11 @@ impl Refused {
                 | "ProductNotReady"
                 | "SupplyExhausted"
         )
+    }
+
+    /// As it comes from a stranger: no longer than there is room for.
+    pub fn clipped(self) -> Self {
+        Self { code: clip(&self.code).into(), text: clip(&self.text) }
     }
 
     /// A failure of this node's own; details are for the log alone.

@@ -19,6 +19,9 @@ const LATE_REPORTS: UnixSeconds = 60;
 /// The most reports in one commit.
 const GROUP: usize = 4096;
 
+/// How often others get their turn before a group is taken that is still growing.
+const GATHER: usize = 32;
+
 /// One report on its way to the disk.
 struct Report {
     product: Uuid,
@@ -60,7 +63,11 @@ impl UsageWriter {
 
 async fn write(store: Store, mut queue: mpsc::Receiver<Report>) {
     let mut group = Vec::new();
-    while queue.recv_many(&mut group, GROUP).await > 0 {
+    loop {
+        gather(&queue).await;
+        if queue.recv_many(&mut group, GROUP).await == 0 {
+            return;
+        }
         // In key order: a page of the database is then touched once.
         group.sort_by_key(|report| report.session);
         let outcomes = save(&store, &group).await.unwrap_or_else(|error| {
@@ -71,6 +78,20 @@ async fn write(store: Store, mut queue: mpsc::Receiver<Report>) {
             // Whoever asked may have given up.
             let _ = report.answer.send(outcome);
         }
+    }
+}
+
+/// Whoever was answered a moment ago is about to report again: to let them is cheaper than a commit
+/// of their own. It takes no time where nobody comes.
+async fn gather(queue: &mpsc::Receiver<Report>) {
+    let mut seen = 0;
+    for _ in 0..GATHER {
+        let waiting = queue.len();
+        if waiting == seen {
+            return;
+        }
+        seen = waiting;
+        tokio::task::yield_now().await;
     }
 }
 

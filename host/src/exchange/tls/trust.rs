@@ -88,9 +88,15 @@ fn certificate(error: &CertificateError) -> String {
         E::NotValidForName | E::NotValidForNameContext { .. } => {
             "its certificate is not for this name".to_owned()
         }
-        E::UnknownIssuer => "its certificate is of no authority that is known here; a private one \
+        // The others: an authority of the same name is known, but it is another one.
+        E::UnknownIssuer
+        | E::BadSignature
+        | E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its certificate is of no authority that is known here; a private one \
                              is set as client.ca_file"
-            .to_owned(),
+                .to_owned()
+        }
         other => format!("its certificate is not valid: {other}"),
     }
 }
