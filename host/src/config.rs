@@ -201,6 +201,9 @@ pub struct Client {
     pub ca_file: Option<PathBuf>,
     /// Whether to pay elsewhere than at the URL of the offering.
     pub allow_foreign_payment_receiver: bool,
+    /// By how many percent an agent's measure may be above the own one.
+    #[serde(deserialize_with = "fields::percent")]
+    pub tolerance: u8,
 }
 
 /// How long a module may take to answer each call.

@@ -27,7 +27,7 @@ use crate::modules::probe::Prober;
 use crate::operator::{self, Api};
 use crate::service::{Service, Settings};
 use crate::store::Store;
-use crate::{config, logging};
+use crate::{billing, config, logging};
 
 /// Runs the host of a home directory until it is told to stop.
 ///
@@ -48,6 +48,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let settings = settings(&config, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
     let service = Service::new(store.clone(), identity, settings);
     service.settings_noted().await.context("noting the agent's addresses")?;
+    service.sessions_recovered().await.context("ending sessions of the last run")?;
     let peer = peer(&config)?;
     let modules = Modules::start(&config, service.clone(), Prober::this_binary())?;
     let api = Api {
@@ -60,6 +61,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let listener = operator::listen(&config.socket)?;
     let (stop, stopped) = watch::channel(false);
     let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
+    let billing = tokio::spawn(billing_run(service.clone(), peer.clone(), stopped.clone()));
     let exchange = tokio::spawn(exchange_run(endpoint, service, peer, config.clone(), stopped));
     tell(&[NotifyState::Ready]);
     let (role, home) = (config.role.as_str(), config.home.display().to_string());
@@ -81,6 +83,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     stop.send_replace(true);
     operator.abort();
     exchange.abort();
+    billing.abort();
     // The socket may have been replaced by hand; then there is nothing to remove.
     let _ = std::fs::remove_file(&config.socket);
     store.close().await;
@@ -177,6 +180,7 @@ fn settings(config: &Config, exchange: Option<String>) -> Settings {
         max_waiting_orders: agent.max_waiting_orders,
         service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
         allow_foreign_payment_receiver: config.client.allow_foreign_payment_receiver,
+        tolerance: config.client.tolerance,
     }
 }
 
@@ -204,6 +208,13 @@ async fn exchange_run(
     tokio::select! {
         () = server::serve(listener, service, limits, tls.clone(), until(stopped)) => {}
         () = renewed => {}
+    }
+}
+
+async fn billing_run(service: Service, peer: Peer, stopped: watch::Receiver<bool>) {
+    match service.role() {
+        Role::Agent => billing::agent::run(service, stopped).await,
+        Role::Client => billing::client::run(service, peer, stopped).await,
     }
 }
 

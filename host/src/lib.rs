@@ -1,8 +1,9 @@
 //! The privatix host: loads service modules and routes the Service API between them and the core.
 //!
-//! Dependencies point downwards: `cli`, `daemon` → `operator`, `modules` → `service` → `store` →
+//! Dependencies point downwards: `cli`, `daemon` → `operator`, `exchange`, `billing`, `modules` → `service` → `store` →
 //! `domain`. See ARCHITECTURE.md.
 
+pub mod billing;
 pub mod cli;
 pub mod clock;
 pub mod config;

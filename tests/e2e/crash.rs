@@ -6,22 +6,10 @@ use std::time::Duration;
 
 use privatix_plugin_api::message::{ClientKey, Status};
 
-use crate::support::{Node, Package, Pair, wait_for};
+use crate::support::{Moments, Node, Package, Pair, wait_for};
 
 /// Kills of either host.
 const KILLS: u64 = 200;
-
-/// Moments that look random and are the same in every run.
-struct Moments(u64);
-
-impl Moments {
-    fn below(&mut self, limit: u64) -> u64 {
-        // Knuth's MMIX generator.
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// The last total of each session that the core has acknowledged to the module.
 fn acknowledged(node: &Node) -> HashMap<String, u64> {
@@ -74,7 +62,7 @@ fn killed_hosts_lose_nothing_and_go_on() {
         node.wait_channel(channel, Status::Active);
     }
 
-    let mut moments = Moments(20_261_122);
+    let mut moments = Moments::new(20_261_122);
     for _ in 0..KILLS {
         let node = if moments.below(2) == 0 { &mut pair.agent } else { &mut pair.client };
         // The moment is what is random here; there is nothing to wait for.

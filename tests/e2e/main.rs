@@ -13,6 +13,7 @@ mod compatibility;
 mod crash;
 mod damage;
 mod exchange;
+mod money;
 mod ordering;
 mod proxy;
 mod refusals;

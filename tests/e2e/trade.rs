@@ -136,8 +136,6 @@ fn what_an_agent_may_not_offer() {
     let package = Package::echo();
     let pair = Pair::of(&package);
     for (changes, code) in [
-        (json!({ "unitPrice": 1 }), "PriceNotSupported"),
-        (json!({ "setupPrice": 1 }), "PriceNotSupported"),
         (json!({ "billingInterval": 0 }), "BadBillingInterval"),
         (json!({ "maxBillingUnitLag": 1 }), "BadBillingUnitLag"),
         (json!({ "country": "Sweden" }), "BadCountry"),

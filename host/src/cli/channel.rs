@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use super::{host, output};
+use super::{host, money, output};
 use crate::clock;
 use crate::domain::present::Line;
 use crate::service::ChannelView;
@@ -75,10 +75,15 @@ fn list(channels: &[ChannelView]) -> anyhow::Result<()> {
                 if channel.holds.is_empty() { "-".into() } else { channel.holds.join(",") },
                 output::ago(channel.since, now),
                 channel.usage.to_string(),
+                channel.money.as_ref().map_or_else(|| "-".into(), |money| money.cost.to_string()),
+                channel.money.as_ref().map_or_else(|| "-".into(), |money| money.paid.to_string()),
             ]
         })
         .collect();
-    output::table(&["CHANNEL", "PRODUCT", "STATUS", "HOLDS", "SINCE", "USAGE"], &rows)
+    output::table(
+        &["CHANNEL", "PRODUCT", "STATUS", "HOLDS", "SINCE", "USAGE", "COST", "PAID"],
+        &rows,
+    )
 }
 
 fn show(channel: &ChannelView) -> String {
@@ -99,6 +104,8 @@ fn show(channel: &ChannelView) -> String {
         format!("offering  {}", channel.offering),
         format!("peer      {}", channel.peer),
     ];
+    let money = money::lines(channel, now).into_iter();
+    lines.extend(money.map(|(name, text)| format!("{name:<8}  {text}")));
     lines.extend(channel.service.iter().map(|(name, value)| format!("{name:<8}  {value}")));
     lines.join("\n")
 }

@@ -1,9 +1,11 @@
 //! The command line: one file a noun. Exit status 0, 1 (refused, with the reason) or 2 (usage).
 
 mod channel;
+mod cheque;
 mod identity;
 mod init;
 mod module;
+mod money;
 mod offering;
 mod order;
 mod output;
@@ -77,6 +79,9 @@ enum Command {
     /// Uses of channels
     #[command(subcommand)]
     Session(session::Command),
+    /// What was paid
+    #[command(subcommand)]
+    Cheque(cheque::Command),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -135,6 +140,7 @@ fn execute(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
         Command::Order(order) => runtime(false)?.block_on(order::run(order, home, json)),
         Command::Channel(command) => runtime(false)?.block_on(channel::run(command, home, json)),
         Command::Session(command) => runtime(false)?.block_on(session::run(command, home, json)),
+        Command::Cheque(command) => runtime(false)?.block_on(cheque::run(command, home, json)),
         Command::Run => runtime(true)?.block_on(daemon::run(home)),
         Command::Module(command) => runtime(false)?.block_on(module::run(command, home, json)),
         Command::Product(command) => runtime(false)?.block_on(product::run(command, home, json)),

@@ -64,7 +64,7 @@ fn the_shortest_file_gives_the_defaults() {
             url: String::new(),
             tls_cert: None,
             tls_key: None,
-            requests_per_minute: 600,
+            requests_per_minute: 3000,
             connections_per_address: 64,
         },
         agent: Agent {
@@ -80,6 +80,7 @@ fn the_shortest_file_gives_the_defaults() {
             poll_interval: Duration::from_secs(5),
             ca_file: None,
             allow_foreign_payment_receiver: false,
+            tolerance: 3,
         },
         modules: BTreeMap::new(),
     };

@@ -100,8 +100,17 @@ pub fn check(
     if account.channel != channel {
         return Err(AccountError::Foreign);
     }
+    check_time(&account, last)?;
+    Ok(account)
+}
+
+/// Whether an account is not older than the last known one, made at `last`.
+///
+/// # Errors
+/// [`AccountError::Stale`].
+pub fn check_time(account: &Account, last: u64) -> Result<(), AccountError> {
     if account.time < last {
         return Err(AccountError::Stale { time: account.time, last });
     }
-    Ok(account)
+    Ok(())
 }

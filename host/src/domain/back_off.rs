@@ -7,14 +7,22 @@ pub fn back_off(count: u32) -> Duration {
     Duration::from_secs((5u64 << count.saturating_sub(1).min(6)).min(300))
 }
 
+/// The same for what hurts sooner, a cheque that was not acknowledged: 1 s, 2 s, … 5 min.
+pub fn soon(count: u32) -> Duration {
+    Duration::from_secs((1u64 << count.saturating_sub(1).min(9)).min(300))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::back_off;
+    use super::{back_off, soon};
 
     #[test]
     fn faults_are_forgiven_later_and_later() {
         let seconds: Vec<u64> = (1..9).map(|count| back_off(count).as_secs()).collect();
         assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(back_off(u32::MAX).as_secs(), 300);
+        let seconds: Vec<u64> = (1..11).map(|count| soon(count).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(soon(u32::MAX).as_secs(), 300);
     }
 }

@@ -3,6 +3,8 @@
 pub mod access;
 pub mod account;
 pub mod back_off;
+pub mod billing;
+pub mod cheque;
 pub mod identity;
 pub mod offering;
 pub mod order;

@@ -152,6 +152,15 @@ impl Peer {
         answer.ok_or_else(|| PeerError::Answer("no body".into()))
     }
 
+    /// Sends a cheque to where it is taken; returns the receipt.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn pay(&self, receiver: &str, cheque: &Value) -> Result<Value, PeerError> {
+        let answer = self.post(receiver.to_owned(), cheque).await?;
+        answer.ok_or_else(|| PeerError::Answer("no receipt".into()))
+    }
+
     async fn post(&self, url: String, message: &Value) -> Result<Option<Value>, PeerError> {
         let request = self.http.post(&url).body(message.to_string());
         let sent = request.header("content-type", "application/json").send().await;

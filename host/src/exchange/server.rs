@@ -146,6 +146,7 @@ fn routes(endpoint: Endpoint) -> Router {
         .route("/v1/channels/{id}/access", post(access))
         .route("/v1/channels/{id}/account", post(account))
         .route("/v1/channels/{id}/terminate", post(terminate))
+        .route("/v1/payments", post(payment))
         .fallback(async || Failure(StatusCode::NOT_FOUND, Refused::not_found("no such request")))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .layer(middleware::from_fn_with_state(endpoint.clone(), limits))
@@ -243,6 +244,10 @@ async fn terminate(
         Err(refused) => return Err(refused.into()),
     }
     Ok(Json(endpoint.service.account(channel).await?))
+}
+
+async fn payment(State(endpoint): State<Endpoint>, body: Bytes) -> Result<Json<Value>, Failure> {
+    Ok(Json(endpoint.service.cheque_received(&read(&body)?).await?))
 }
 
 impl Endpoint {

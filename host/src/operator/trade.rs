@@ -1,4 +1,4 @@
-//! Requests about identity, offerings, orders, channels and sessions.
+//! Requests about identity, offerings, orders, channels, sessions and cheques.
 
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::api::{Api, Failure};
+use crate::domain::cheque::Bundle;
 use crate::domain::identity::PublicKey;
 use crate::domain::present::Line;
 use crate::domain::status::Event;
 use crate::service::{
-    ChannelView, Draft, IdentityView, OfferingView, OrderView, Refused, SessionView,
+    ChannelView, ChequeView, Draft, IdentityView, OfferingView, OrderView, Refused, SessionView,
 };
 
 pub(super) fn routes() -> Router<Api> {
@@ -34,6 +35,8 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/channels/{id}/suspend", post(suspend))
         .route("/v1/channels/{id}/resume", post(resume))
         .route("/v1/channels/{id}/terminate", post(terminate))
+        .route("/v1/cheques", get(cheques))
+        .route("/v1/cheques/bundles", get(cheque_bundles))
 }
 
 /// What to fetch.
@@ -201,6 +204,14 @@ async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Answer<Channe
 
 async fn terminate(State(api): State<Api>, Path(id): Path<String>) -> Answer<ChannelView> {
     Ok(Json(api.service.channel_command(key(&id)?, Event::Terminate).await?))
+}
+
+async fn cheques(State(api): State<Api>) -> Answer<Vec<ChequeView>> {
+    Ok(Json(api.service.cheque_views().await?))
+}
+
+async fn cheque_bundles(State(api): State<Api>) -> Answer<Vec<Bundle>> {
+    Ok(Json(api.service.cheque_bundles().await?))
 }
 
 fn key(id: &str) -> Result<ClientKey, Refused> {

@@ -11,13 +11,17 @@ use super::offering::parsed;
 use super::{Caller, CoreReply, Refused, Service};
 use crate::clock;
 use crate::domain::access::{self, AccessParts, Binding, Expect};
+use crate::domain::billing::next_balance;
 use crate::domain::identity::PublicKey;
 use crate::domain::status::{Effect, Event};
 use crate::domain::template::{Template, Violation};
-use crate::store::{ChannelRow, ProductRow};
+use crate::store::{ChannelRow, ProductRow, Txn};
 
 /// Where an agent takes payments, below its exchange URL.
 const PAYMENTS: &str = "/v1/payments";
+
+/// How long the first start of a channel waits for the receipt of its first cheque, in seconds.
+const RECEIPT_WITHIN: u64 = 10;
 
 impl Service {
     pub(super) async fn auth_client(
@@ -161,6 +165,7 @@ impl Service {
         if row.access.is_some() && state.status.allows_use() {
             txn.channel_command(key, Effect::Start, clock::unix_now()).await?;
         }
+        self.wait_for_receipt(&mut txn, &row).await?;
         self.commit(txn).await?;
         tracing::info!(channel = %key, serial = opened.serial, "access message received");
         Ok(())
@@ -168,6 +173,18 @@ impl Service {
 }
 
 impl Service {
+    /// A first login before the first cheque is there would be denied: the start of a channel that
+    /// has to be paid for waits for the agent's receipt, but not for long.
+    async fn wait_for_receipt(&self, txn: &mut Txn, before: &ChannelRow) -> Result<(), Refused> {
+        let terms = self.terms_of(&before.offering).await?;
+        let facts = txn.billing_get(before.id).await?.map(|row| self.client_facts(&row));
+        let pays = facts.is_some_and(|facts| next_balance(&terms, &facts).is_some());
+        if before.access.is_none() && pays {
+            txn.channel_start_due(before.id, clock::unix_now() + RECEIPT_WITHIN).await?;
+        }
+        Ok(())
+    }
+
     /// Cheques go where the offering said, unless the user allowed another place.
     async fn check_payment_receiver(
         &self,

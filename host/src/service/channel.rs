@@ -75,9 +75,9 @@ impl Service {
         Ok(())
     }
 
-    /// Commits and has deliverers look at the outbox.
+    /// Commits, has deliverers look at the outbox, and billing at what has changed.
     pub(super) async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
-        txn.commit().await?;
+        self.inner.attention.draw(txn.commit().await?);
         self.inner.outbox.send_modify(|count| *count += 1);
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Service {
             }
             tracing::info!("the agent's addresses changed; access messages are made anew");
         }
-        txn.commit().await
+        txn.commit().await.map(drop)
     }
 
     pub(super) async fn set_product_config(

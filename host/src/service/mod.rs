@@ -5,8 +5,12 @@
 
 mod access;
 mod account;
+mod attention;
+mod billing;
 mod channel;
+mod cheque;
 mod config;
+mod money;
 mod offering;
 mod order;
 mod outbox;
@@ -17,6 +21,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod view;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -31,16 +36,21 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use self::account::{ChannelView, Followed, SessionView};
+pub use self::account::Followed;
+use self::attention::Attention;
 pub use self::channel::ChannelError;
+pub use self::cheque::{ChequeView, Retry};
+pub use self::money::{AgentSaid, MoneyView};
 pub use self::offering::{Draft, OfferingPage, OfferingView};
 pub use self::order::{OrderAnswer, OrderView};
 pub use self::outbox::Answer;
 pub use self::progress::{Obstacle, Progress};
 pub use self::refused::Refused;
 use self::usage::UsageWriter;
+pub use self::view::{ChannelView, SessionView};
 use crate::clock;
 use crate::config::OrderPolicy;
+use crate::domain::billing::Terms;
 use crate::domain::identity::Identity;
 use crate::domain::template::{Template, TemplateKind};
 use crate::store::{ChannelRow, ProductUpsert, Store, StoreError, TemplateRow};
@@ -57,6 +67,8 @@ struct Inner {
     settings: Settings,
     usage: UsageWriter,
     templates: Mutex<HashMap<String, Arc<Template>>>,
+    terms: Mutex<HashMap<String, Arc<Terms>>>,
+    attention: Arc<Attention>,
     outbox: watch::Sender<u64>,
     forced: Mutex<HashMap<Uuid, u64>>,
     progress: progress::Notes,
@@ -87,6 +99,8 @@ pub struct Settings {
     pub service_endpoint_address: Option<String>,
     /// Whether a client pays elsewhere than at the URL of the offering.
     pub allow_foreign_payment_receiver: bool,
+    /// By how many percent an agent's meter may be above a client's own.
+    pub tolerance: u8,
 }
 
 /// Who this node is.
@@ -153,10 +167,20 @@ struct ClientPlace {
 impl Service {
     /// The Service API of one party on its database; has to be made on a runtime.
     pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
-        let usage = UsageWriter::start(store.clone());
-        let (templates, outbox) = (Mutex::default(), watch::Sender::new(0));
-        let (forced, progress) = (Mutex::default(), progress::Notes::default());
-        let inner = Inner { store, identity, settings, usage, templates, outbox, forced, progress };
+        let attention = Arc::<Attention>::default();
+        let usage = UsageWriter::start(store.clone(), Arc::clone(&attention));
+        let inner = Inner {
+            store,
+            identity,
+            settings,
+            usage,
+            attention,
+            templates: Mutex::default(),
+            terms: Mutex::default(),
+            outbox: watch::Sender::new(0),
+            forced: Mutex::default(),
+            progress: progress::Notes::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -237,7 +261,7 @@ impl Service {
             offering_template: registration.offering.map(Template::hash),
         };
         txn.product_upsert(&product, now).await?;
-        txn.commit().await
+        txn.commit().await.map(drop)
     }
 
     /// Whether the call is one of this role's.

@@ -72,9 +72,6 @@ impl Service {
         let message = self.fill(&product, template.hash(), draft.fields)?;
         let offering = offering::parse(&message, Some(&template))
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
-        if offering.is_priced() {
-            return Err(not_for_money());
-        }
         if message.to_string().len() > MAX_OFFERING {
             let text = format!("an offering has at most {MAX_OFFERING} bytes");
             return Err(Refused::new("OfferingTooLarge", text));
@@ -137,7 +134,7 @@ impl Service {
         self.only(Role::Client)?;
         let mut txn = self.inner.store.begin().await?;
         txn.agent_pin(&agent.to_string(), &agent.fingerprint(), clock::unix_now()).await?;
-        Ok(txn.commit().await?)
+        Ok(txn.commit().await.map(drop)?)
     }
 
     /// The offerings that an agent takes orders for, as signed: those behind a hash, and never
@@ -288,13 +285,6 @@ pub(super) fn parsed(row: &OfferingRow) -> Result<Offering, Refused> {
 
 pub(super) fn hash(message: &Value) -> Result<String, Refused> {
     json::hash(message).map_err(|error| Refused::new(error.code(), error))
-}
-
-pub(super) fn not_for_money() -> Refused {
-    Refused::new(
-        "PriceNotSupported",
-        "this version does not bill: setupPrice and unitPrice have to be 0",
-    )
 }
 
 fn unknown_product(id: Uuid) -> Refused {

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::offering::{hash, not_for_money, parsed};
+use super::billing::{UNPAID, alarm};
+use super::offering::{hash, parsed};
 use super::{Progress, Refused, Service, refusal};
 use crate::clock::{self, UnixSeconds};
 use crate::config::OrderPolicy;
+use crate::domain::billing::{AgentFacts, Terms, judge};
 use crate::domain::identity::PublicKey;
 use crate::domain::order::{self, Order, OrderReply};
 use crate::domain::signed::{self, Kind};
@@ -210,8 +212,16 @@ impl Service {
         channel.peer_sealing = Some(order.client_sealing_key.to_string());
         channel.deposit = order.deposit;
         channel.access_serial = 1;
+        let terms = Terms::from(&parsed(offering)?);
+        let facts = AgentFacts::ordered(channel.since, channel.deposit);
+        let unpaid = judge(&terms, &facts, channel.since).hold;
+        if unpaid {
+            channel.state.holds = channel.state.holds.with(Hold::Payment);
+        }
         txn.channel_add(&channel).await?;
-        self.apply(txn, &channel, Event::AccessReady, "access message made").await?;
+        txn.billing_set(id, 0, alarm(&terms, channel.deposit, 0)).await?;
+        let reason = if unpaid { UNPAID } else { "access message made" };
+        self.apply(txn, &channel, Event::AccessReady, reason).await?;
         Ok(())
     }
 
@@ -249,7 +259,7 @@ impl Service {
     /// The client: makes an order, to be sent to the offering's agent until it is answered.
     ///
     /// # Errors
-    /// `NotFound`, `PriceNotSupported`, `DepositTooSmall`.
+    /// `NotFound`, `DepositTooLow`.
     pub async fn order_make(
         &self,
         offering: &str,
@@ -259,9 +269,6 @@ impl Service {
         self.only(Role::Client)?;
         let row = self.offering_by(offering).await?;
         let terms = parsed(&row)?;
-        if terms.is_priced() {
-            return Err(not_for_money());
-        }
         let keys = self.inner.identity.public();
         let now = clock::unix_now();
         let order = Order {
@@ -327,6 +334,9 @@ impl Service {
             channel.state.holds = channel.state.holds.with(Hold::User);
         }
         txn.channel_add(&channel).await?;
+        // A client looks at its channel with every report, if it costs anything.
+        let watched = Terms::from(&parsed(&offering)?).are_watched();
+        txn.billing_set(id, 0, watched.then_some(0)).await?;
         self.commit(txn).await?;
         self.progress_clear(order_hash);
         tracing::info!(channel = %reply_read.channel, order = order_hash, "order accepted");

@@ -83,7 +83,7 @@ impl Service {
             txn.channel_command_later(command.channel, command.number, due).await?;
         }
         // Nothing new is to be told, so nobody is woken.
-        txn.commit().await
+        txn.commit().await.map(drop)
     }
 
     /// Saves a module's answer; one to a command that has been replaced is without effect.
@@ -220,7 +220,7 @@ impl Service {
     }
 
     /// Closes those of the earlier sessions of a product whose channels its module does not serve
-    /// now, at their last usage. Sessions that were opened since are the module's own affair.
+    /// now, at their last known usage. Sessions that were opened since are the module's own affair.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -237,9 +237,9 @@ impl Service {
         let now = clock::unix_now();
         let mut txn = self.inner.store.begin().await?;
         for (session, channel) in open.into_iter().filter(unserved) {
-            txn.session_close(session, now).await?;
+            txn.session_close_as_known(session, now).await?;
             tracing::warn!(%channel, "closed a session that nobody serves");
         }
-        txn.commit().await
+        self.commit(txn).await
     }
 }

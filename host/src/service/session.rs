@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Caller, ClientPlace, CoreReply, Service, internal};
 use crate::clock;
+use crate::domain::offering::UnitType;
 use crate::domain::status::Event;
 use crate::store::{ChannelRow, NewSession, Txn};
 
@@ -34,6 +35,7 @@ impl Service {
             return Err(ErrorName::NonActiveChannel.into());
         }
         let now = clock::unix_now();
+        let terms = self.terms(&channel.offering).await.map_err(internal)?;
         txn.session_close_open(key, now).await.map_err(internal)?;
         let session = NewSession {
             // Rises with time, so that the sessions being reported lie together on disk.
@@ -42,6 +44,7 @@ impl Service {
             client_address: place.address.map(|address| address.to_string()),
             client_port: place.port,
             started_at: now,
+            measured: terms.is_some_and(|terms| terms.unit_type == UnitType::Seconds),
         };
         txn.session_open(&session).await.map_err(internal)?;
         let offering = txn.offering_get(&channel.offering).await.map_err(internal)?;

@@ -6,6 +6,7 @@
 mod access;
 mod calls;
 mod commands;
+mod money;
 mod outbox;
 mod sessions;
 mod together;

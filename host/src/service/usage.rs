@@ -4,11 +4,13 @@
 //! the next. Nothing waits for a group to fill.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, SessionId, Status, Usage};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::attention::Attention;
 use crate::clock::{self, UnixSeconds};
 use crate::domain::usage::{self, Account, UsageError};
 use crate::store::{ReportTarget, Store, StoreError};
@@ -39,9 +41,9 @@ pub(super) struct UsageWriter {
 
 impl UsageWriter {
     /// Starts the writer; it ends with its last handle.
-    pub(super) fn start(store: Store) -> Self {
+    pub(super) fn start(store: Store, attention: Arc<Attention>) -> Self {
         let (reports, queue) = mpsc::channel(GROUP);
-        tokio::spawn(write(store, queue));
+        tokio::spawn(write(store, attention, queue));
         Self { reports }
     }
 
@@ -61,16 +63,13 @@ impl UsageWriter {
     }
 }
 
-async fn write(store: Store, mut queue: mpsc::Receiver<Report>) {
+async fn write(store: Store, attention: Arc<Attention>, mut queue: mpsc::Receiver<Report>) {
     let mut group = Vec::new();
-    loop {
-        gather(&queue).await;
-        if queue.recv_many(&mut group, GROUP).await == 0 {
-            return;
-        }
+    while queue.recv_many(&mut group, GROUP).await > 0 {
+        gather(&mut queue, &mut group).await;
         // In key order: a page of the database is then touched once.
         group.sort_by_key(|report| report.session);
-        let outcomes = save(&store, &group).await.unwrap_or_else(|error| {
+        let outcomes = save(&store, &attention, &group).await.unwrap_or_else(|error| {
             let failed = super::internal(error);
             group.iter().map(|_| Err(failed.clone())).collect()
         });
@@ -83,21 +82,28 @@ async fn write(store: Store, mut queue: mpsc::Receiver<Report>) {
 
 /// Whoever was answered a moment ago is about to report again: to let them is cheaper than a commit
 /// of their own. It takes no time where nobody comes.
-async fn gather(queue: &mpsc::Receiver<Report>) {
-    let mut seen = 0;
+async fn gather(queue: &mut mpsc::Receiver<Report>, group: &mut Vec<Report>) {
     for _ in 0..GATHER {
-        let waiting = queue.len();
-        if waiting == seen {
+        tokio::task::yield_now().await;
+        let before = group.len();
+        while group.len() < GROUP
+            && let Ok(report) = queue.try_recv()
+        {
+            group.push(report);
+        }
+        if group.len() == before {
             return;
         }
-        seen = waiting;
-        tokio::task::yield_now().await;
     }
 }
 
 type Outcome = Result<Status, ApiError>;
 
-async fn save(store: &Store, group: &[Report]) -> Result<Vec<Outcome>, StoreError> {
+async fn save(
+    store: &Store,
+    attention: &Attention,
+    group: &[Report],
+) -> Result<Vec<Outcome>, StoreError> {
     let mut ids: Vec<SessionId> = group.iter().map(|report| report.session).collect();
     ids.dedup();
     let mut txn = store.begin().await?;
@@ -105,7 +111,7 @@ async fn save(store: &Store, group: &[Report]) -> Result<Vec<Outcome>, StoreErro
     let mut targets: HashMap<SessionId, ReportTarget> =
         targets.into_iter().map(|target| (target.id, target)).collect();
     let now = clock::unix_now();
-    let mut changed: Vec<(SessionId, Account)> = Vec::new();
+    let mut changes = Changes::default();
     let outcomes = group
         .iter()
         .map(|report| {
@@ -114,20 +120,50 @@ async fn save(store: &Store, group: &[Report]) -> Result<Vec<Outcome>, StoreErro
             if let Some(target) = target
                 && target.account != account
             {
-                target.account = account;
-                match changed.last_mut() {
-                    Some((id, last)) if *id == report.session => *last = account,
-                    _ => changed.push((report.session, account)),
-                }
+                changes.note(target, account);
             }
             Ok(status)
         })
         .collect();
-    if !changed.is_empty() {
-        txn.session_set_accounts(&changed).await?;
+    if !changes.accounts.is_empty() {
+        txn.session_set_accounts(&changes.accounts, now).await?;
+        if !changes.late.is_empty() {
+            txn.billing_add_used(&changes.late, now).await?;
+        }
         txn.commit().await?;
+        attention.draw(changes.alarmed);
     }
     Ok(outcomes)
+}
+
+/// What a group of reports changes.
+#[derive(Default)]
+struct Changes {
+    /// New accounts of sessions, in the order of the group.
+    accounts: Vec<(SessionId, Account)>,
+    /// What has to be added to channels because the session is closed already.
+    late: Vec<(ClientKey, u64)>,
+    /// Channels that are to be judged at once.
+    alarmed: Vec<ClientKey>,
+}
+
+impl Changes {
+    fn note(&mut self, target: &mut ReportTarget, account: Account) {
+        let more = account.usage - target.account.usage;
+        if target.stopped_at.is_some() && more > 0 {
+            self.late.push((target.channel, more));
+            target.used += more;
+        }
+        target.account = account;
+        match self.accounts.last_mut() {
+            Some((id, last)) if *id == target.id => *last = account,
+            _ => self.accounts.push((target.id, account)),
+        }
+        let open = if target.stopped_at.is_some() { 0 } else { account.usage };
+        if target.alarm.is_some_and(|alarm| target.used.saturating_add(open) >= alarm) {
+            self.alarmed.push(target.channel);
+        }
+    }
 }
 
 /// The rules for one report.
@@ -141,6 +177,10 @@ fn decide(
         .ok_or(ErrorName::SessionNotFound)?;
     if target.stopped_at.is_some_and(|stopped| now.saturating_sub(stopped) > LATE_REPORTS) {
         return Err(ErrorName::SessionNotFound.into());
+    }
+    if target.measured {
+        // The core counts the seconds; what the module counts is of no account.
+        return Ok((target.status, target.account));
     }
     match usage::report(target.account, report.usage) {
         Ok(account) => Ok((target.status, account)),

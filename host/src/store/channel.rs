@@ -36,7 +36,7 @@ pub struct ChannelRow {
     pub state: ChannelState,
     /// Why it has this status.
     pub reason: String,
-    /// Since when it has this status.
+    /// Since when it has this status, whatever its holds.
     pub since: UnixSeconds,
     /// When it was made.
     pub created_at: UnixSeconds,
@@ -224,7 +224,9 @@ impl Txn {
         change: &StateChange<'_>,
         now: UnixSeconds,
     ) -> Result<()> {
-        let sql = "UPDATE channels SET status = $2, holds = $3, reason = $4, since = $5, \
+        self.touch(id);
+        let sql = "UPDATE channels SET status = $2, holds = $3, reason = $4, \
+                   since = CASE WHEN status = $2 THEN since ELSE $5 END, \
                    activate_by = $6, fault_until = $7, fault_count = $8 WHERE id = $1";
         let query = sqlx::query(sql)
             .bind(id.0)
@@ -311,6 +313,18 @@ impl Txn {
         Ok(())
     }
 
+    /// Says when a start that was not told yet is to be told.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_start_due(&mut self, id: ClientKey, due: UnixSeconds) -> Result<()> {
+        let sql = "UPDATE channels SET command_due = $2 \
+                   WHERE id = $1 AND command = 'start' AND command_attempts = 0";
+        let query = sqlx::query(sql).bind(id.0).bind(to_db(due));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("timing a start"))?;
+        Ok(())
+    }
+
     /// Sets a channel's access message and its number.
     ///
     /// # Errors
@@ -377,12 +391,17 @@ fn status(row: &SqliteRow) -> std::result::Result<Status, sqlx::Error> {
     status.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))
 }
 
+/// Status and holds of a row that has both.
+pub(super) fn state(row: &SqliteRow) -> std::result::Result<ChannelState, sqlx::Error> {
+    let holds: i16 = row.try_get("holds")?;
+    let holds = Holds::from_bits(u8::try_from(holds).unwrap_or(0));
+    Ok(ChannelState { status: status(row)?, holds })
+}
+
 fn row(row: &SqliteRow) -> Result<ChannelRow> {
     let number = |name: &str| row.try_get(name).map(from_db);
     let time = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(name)?.map(from_db));
     let read = || {
-        let holds: i16 = row.try_get("holds")?;
-        let holds = Holds::from_bits(u8::try_from(holds).unwrap_or(0));
         Ok::<_, sqlx::Error>(ChannelRow {
             id: ClientKey(row.try_get("id")?),
             product: row.try_get("product")?,
@@ -394,7 +413,7 @@ fn row(row: &SqliteRow) -> Result<ChannelRow> {
             access_template: row.try_get("access_template")?,
             access_serial: number("access_serial")?,
             access: row.try_get("access")?,
-            state: ChannelState { status: status(row)?, holds },
+            state: state(row)?,
             reason: row.try_get("reason")?,
             since: number("since")?,
             created_at: number("created_at")?,

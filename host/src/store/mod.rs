@@ -3,28 +3,38 @@
 //! Reads go through the pool; whatever reads and then writes does so in a [`Txn`], which takes the
 //! write lock at its beginning. No rule is decided here.
 
+mod billing;
 mod channel;
+mod cheque;
 mod note;
 mod offering;
 mod product;
 mod session;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use privatix_plugin_api::message::ClientKey;
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+pub use self::billing::{AgentRow, BillingRow};
 pub use self::channel::{ChannelRow, PendingCommand, StateChange};
+pub use self::cheque::ChequeRow;
 pub use self::offering::{OfferingRow, OrderRow, OrderState};
 pub use self::product::{ProductRow, ProductUpsert};
 pub use self::session::{NewSession, ReportTarget, SessionRow};
 pub use self::template::TemplateRow;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// A database that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +68,8 @@ pub struct Txn {
     // Dropped first: the transaction is over when the next writer's turn comes.
     inner: Transaction<'static, Sqlite>,
     _turn: OwnedMutexGuard<()>,
+    /// Channels in which something changed that money may depend on.
+    touched: Vec<ClientKey>,
 }
 
 impl Store {
@@ -75,7 +87,7 @@ impl Store {
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
         let pool = pool.map_err(StoreError::at("opening"))?;
-        let migrated = sqlx::migrate!("../migrations").run(&pool).await;
+        let migrated = MIGRATIONS.run(&pool).await;
         migrated.map_err(StoreError::at("bringing the tables up to date"))?;
         Ok(Self { pool, writer: Arc::default() })
     }
@@ -87,7 +99,8 @@ impl Store {
     pub async fn begin(&self) -> Result<Txn> {
         let turn = Arc::clone(&self.writer).lock_owned().await;
         let inner = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        Ok(Txn { inner: inner.map_err(StoreError::at("beginning a write"))?, _turn: turn })
+        let inner = inner.map_err(StoreError::at("beginning a write"))?;
+        Ok(Txn { inner, _turn: turn, touched: Vec::new() })
     }
 
     /// Closes all connections; the write-ahead log is folded in.
@@ -97,13 +110,25 @@ impl Store {
 }
 
 impl Txn {
-    /// Puts everything on disk.
+    /// Puts everything on disk. Returns the channels in which something changed that money may
+    /// depend on.
     ///
     /// # Errors
     /// When nothing was written.
-    pub async fn commit(self) -> Result<()> {
-        self.inner.commit().await.map_err(StoreError::at("committing"))
+    pub async fn commit(self) -> Result<Vec<ClientKey>> {
+        self.inner.commit().await.map_err(StoreError::at("committing"))?;
+        Ok(self.touched)
     }
+
+    fn touch(&mut self, channel: ClientKey) {
+        self.touched.push(channel);
+    }
+}
+
+/// A group of rows as the one parameter of a statement.
+fn json(rows: &impl serde::Serialize) -> String {
+    // Strings and integers are always written; an empty text would be refused by the database.
+    serde_json::to_string(rows).unwrap_or_default()
 }
 
 /// Integers of the domain end at 2⁵³−1, those of the database at 2⁶³−1.

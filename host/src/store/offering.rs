@@ -116,6 +116,15 @@ impl Store {
         found.map_err(StoreError::at("reading an offering"))?.as_ref().map(offering).transpose()
     }
 
+    /// One order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn order_get(&self, hash: &str) -> Result<Option<OrderRow>> {
+        let found = sqlx::query(ORDER).bind(hash).fetch_optional(&self.pool).await;
+        found.map_err(StoreError::at("reading an order"))?.as_ref().map(order).transpose()
+    }
+
     /// All orders, newest first.
     ///
     /// # Errors
@@ -139,6 +148,7 @@ impl Store {
 }
 
 const OFFERING: &str = "SELECT * FROM offerings WHERE hash = $1";
+const ORDER: &str = "SELECT * FROM orders WHERE hash = $1";
 
 impl Txn {
     /// From now on offerings of this agent are accepted.
@@ -249,8 +259,7 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn order_get(&mut self, hash: &str) -> Result<Option<OrderRow>> {
-        let sql = "SELECT * FROM orders WHERE hash = $1";
-        let found = sqlx::query(sql).bind(hash).fetch_optional(&mut *self.inner).await;
+        let found = sqlx::query(ORDER).bind(hash).fetch_optional(&mut *self.inner).await;
         found.map_err(StoreError::at("reading an order"))?.as_ref().map(order).transpose()
     }
 

@@ -4,7 +4,7 @@ use privatix_plugin_api::message::{ClientKey, SessionId};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, Txn, from_db, to_db};
+use super::{Result, Store, StoreError, Txn, from_db, json, to_db};
 use crate::clock::UnixSeconds;
 use crate::domain::usage::Account;
 use privatix_plugin_api::message::Status;
@@ -22,7 +22,13 @@ pub struct NewSession {
     pub client_port: Option<u16>,
     /// Now.
     pub started_at: UnixSeconds,
+    /// Whether the core itself measures it, in seconds.
+    pub measured: bool,
 }
+
+/// The most seconds between two marks of a measured session that count as use: beyond it nobody was
+/// there to measure, because the machine slept or its clock was set.
+const MOST_BETWEEN_MARKS: UnixSeconds = 10;
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +60,12 @@ pub struct ReportTarget {
     pub account: Account,
     /// When it was closed.
     pub stopped_at: Option<UnixSeconds>,
+    /// Whether the core itself measures it.
+    pub measured: bool,
+    /// What was used in the channel's closed sessions.
+    pub used: u64,
+    /// Usage of the channel from which on it has to be judged at once.
+    pub alarm: Option<u64>,
 }
 
 impl Store {
@@ -74,9 +86,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn session_usage(&self, channel: ClientKey) -> Result<u64> {
-        let sql = "SELECT COALESCE(SUM(usage), 0) FROM sessions WHERE channel = $1";
-        let sum = sqlx::query_scalar(sql).bind(channel.0).fetch_one(&self.pool).await;
-        sum.map(from_db).map_err(StoreError::at("adding up usage"))
+        let sql = "SELECT c.used + COALESCE(s.usage, 0) FROM channels c LEFT JOIN sessions s \
+                   ON s.channel = c.id AND s.stopped_at IS NULL WHERE c.id = $1";
+        let sum = sqlx::query_scalar(sql).bind(channel.0).fetch_optional(&self.pool).await;
+        Ok(sum.map_err(StoreError::at("adding up usage"))?.map_or(0, from_db))
     }
 
     /// The sessions of a channel, oldest first.
@@ -111,38 +124,88 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn session_open(&mut self, session: &NewSession) -> Result<()> {
+        self.touch(session.channel);
         let sql = "INSERT INTO sessions (id, channel, client_address, client_port, usage, \
-                   sequence, started_at) VALUES ($1, $2, $3, $4, 0, 0, $5)";
+                   sequence, started_at, measured, used_at) \
+                   VALUES ($1, $2, $3, $4, 0, 0, $5, $6, CASE WHEN $6 = 1 THEN $5 ELSE 0 END)";
         let query = sqlx::query(sql)
             .bind(session.id.0)
             .bind(session.channel.0)
             .bind(&session.client_address)
             .bind(session.client_port.map(i32::from))
-            .bind(to_db(session.started_at));
+            .bind(to_db(session.started_at))
+            .bind(i16::from(session.measured));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("opening a session"))?;
         Ok(())
     }
 
-    /// Closes a channel's open session, if it has one.
+    /// Closes a channel's open session, if it has one; a measured one was used until now.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn session_close_open(&mut self, channel: ClientKey, now: UnixSeconds) -> Result<()> {
-        let sql = "UPDATE sessions SET stopped_at = $2 WHERE channel = $1 AND stopped_at IS NULL";
-        let query = sqlx::query(sql).bind(channel.0).bind(to_db(now));
-        query.execute(&mut *self.inner).await.map_err(StoreError::at("closing a session"))?;
-        Ok(())
+        let sql = "SELECT id FROM sessions WHERE channel = $1 AND stopped_at IS NULL";
+        let open = sqlx::query_scalar(sql).bind(channel.0).fetch_optional(&mut *self.inner).await;
+        match open.map_err(StoreError::at("looking for an open session"))? {
+            Some(id) => self.session_close(SessionId(id), now).await,
+            None => Ok(()),
+        }
     }
 
-    /// Closes a session; one that is closed stays as it is.
+    /// Closes a session; one that is closed stays as it is. A measured one was used until now.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn session_close(&mut self, id: SessionId, now: UnixSeconds) -> Result<()> {
-        let sql = "UPDATE sessions SET stopped_at = $2 WHERE id = $1 AND stopped_at IS NULL";
-        let query = sqlx::query(sql).bind(id.0).bind(to_db(now));
-        query.execute(&mut *self.inner).await.map_err(StoreError::at("closing a session"))?;
+        let sql = "UPDATE sessions SET usage = usage + MIN(MAX($2 - used_at, 0), $3), used_at = $2 \
+                   WHERE id = $1 AND measured = 1 AND stopped_at IS NULL";
+        let query = sqlx::query(sql).bind(id.0).bind(to_db(now)).bind(to_db(MOST_BETWEEN_MARKS));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("measuring a session"))?;
+        self.session_close_as_known(id, now).await
+    }
+
+    /// Closes a session at the usage that is known; one that is closed stays as it is. A measured one
+    /// ended at its last mark.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_close_as_known(&mut self, id: SessionId, now: UnixSeconds) -> Result<()> {
+        let sql = "UPDATE sessions SET stopped_at = CASE WHEN measured = 1 THEN used_at ELSE $2 END \
+                   WHERE id = $1 AND stopped_at IS NULL RETURNING channel";
+        let query = sqlx::query_scalar(sql).bind(id.0).bind(to_db(now));
+        let closed = query.fetch_optional(&mut *self.inner).await;
+        let Some(channel) = closed.map_err(StoreError::at("closing a session"))? else {
+            return Ok(());
+        };
+        self.touch(ClientKey(channel));
+        let sql = "UPDATE channels SET used = used + s.usage, used_at = MAX(channels.used_at, s.used_at) \
+                   FROM sessions s WHERE s.id = $1 AND channels.id = s.channel";
+        let query = sqlx::query(sql).bind(id.0).execute(&mut *self.inner).await;
+        query.map_err(StoreError::at("adding up usage"))?;
         Ok(())
+    }
+
+    /// Marks all measured sessions that are open: they were used until now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_mark(&mut self, now: UnixSeconds) -> Result<()> {
+        let sql = "UPDATE sessions SET usage = usage + MIN(MAX($1 - used_at, 0), $2), used_at = $1 \
+                   WHERE measured = 1 AND stopped_at IS NULL";
+        let query = sqlx::query(sql).bind(to_db(now)).bind(to_db(MOST_BETWEEN_MARKS));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("marking sessions"))?;
+        Ok(())
+    }
+
+    /// The measured sessions that are open.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_measured(&mut self) -> Result<Vec<SessionId>> {
+        let sql = "SELECT id FROM sessions WHERE measured = 1 AND stopped_at IS NULL";
+        let ids = sqlx::query_scalar(sql).fetch_all(&mut *self.inner).await;
+        let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing measured sessions"))?;
+        Ok(ids.into_iter().map(SessionId).collect())
     }
 
     /// Whether a channel has an open session.
@@ -166,7 +229,7 @@ impl Txn {
     pub async fn session_targets(&mut self, ids: &[SessionId]) -> Result<Vec<ReportTarget>> {
         // One row of JSON: a row of its own for each session costs more than finding it.
         let sql = "SELECT json_group_array(json_array(hex(s.id), hex(s.channel), hex(c.product), \
-                   c.status, s.usage, s.sequence, s.stopped_at)) \
+                   c.status, s.usage, s.sequence, s.stopped_at, s.measured, c.used, c.alarm)) \
                    FROM json_each($1) j JOIN sessions s ON s.id = unhex(j.value) \
                    JOIN channels c ON c.id = s.channel";
         let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
@@ -182,44 +245,49 @@ impl Txn {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn session_set_accounts(&mut self, accounts: &[(SessionId, Account)]) -> Result<()> {
-        let sql = "UPDATE sessions SET usage = j.usage, sequence = j.sequence FROM ( \
+    pub async fn session_set_accounts(
+        &mut self,
+        accounts: &[(SessionId, Account)],
+        now: UnixSeconds,
+    ) -> Result<()> {
+        let sql = "UPDATE sessions SET usage = j.usage, sequence = j.sequence, used_at = $2 FROM ( \
                    SELECT unhex(value ->> 0) AS id, value ->> 1 AS usage, value ->> 2 AS sequence \
                    FROM json_each($1)) j WHERE sessions.id = j.id";
         let rows: Vec<_> = accounts
             .iter()
             .map(|(id, account)| (id.0.simple().to_string(), account.usage, account.sequence))
             .collect();
-        let done = sqlx::query(sql).bind(json(&rows)).execute(&mut *self.inner).await;
+        let query = sqlx::query(sql).bind(json(&rows)).bind(to_db(now));
+        let done = query.execute(&mut *self.inner).await;
         done.map_err(StoreError::at("noting usage"))?;
         Ok(())
     }
 }
 
-/// A group of rows as the one parameter of a statement.
-fn json(rows: &impl serde::Serialize) -> String {
-    // Strings and integers are always written; an empty text would be refused by the database.
-    serde_json::to_string(rows).unwrap_or_default()
-}
-
-type TargetRow<'a> = (&'a str, &'a str, &'a str, &'a str, i64, i64, Option<i64>);
+type TargetRow<'a> =
+    (&'a str, &'a str, &'a str, &'a str, i64, i64, Option<i64>, u8, i64, Option<i64>);
 
 fn targets(text: &str) -> std::result::Result<Vec<ReportTarget>, sqlx::Error> {
     let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
     let rows: Vec<TargetRow<'_>> =
         serde_json::from_str(text).map_err(|error| decode(error.into()))?;
     rows.into_iter()
-        .map(|(id, channel, product, status, usage, sequence, stopped_at)| {
-            let uuid = |text: &str| Uuid::try_parse(text).map_err(|error| decode(error.into()));
-            Ok(ReportTarget {
-                id: SessionId(uuid(id)?),
-                channel: ClientKey(uuid(channel)?),
-                product: uuid(product)?,
-                status: status.parse().map_err(|error: String| decode(error.into()))?,
-                account: Account { usage: from_db(usage), sequence: from_db(sequence) },
-                stopped_at: stopped_at.map(from_db),
-            })
-        })
+        .map(
+            |(id, channel, product, status, usage, sequence, stopped_at, measured, used, alarm)| {
+                let uuid = |text: &str| Uuid::try_parse(text).map_err(|error| decode(error.into()));
+                Ok(ReportTarget {
+                    id: SessionId(uuid(id)?),
+                    channel: ClientKey(uuid(channel)?),
+                    product: uuid(product)?,
+                    status: status.parse().map_err(|error: String| decode(error.into()))?,
+                    account: Account { usage: from_db(usage), sequence: from_db(sequence) },
+                    stopped_at: stopped_at.map(from_db),
+                    measured: measured == 1,
+                    used: from_db(used),
+                    alarm: alarm.map(from_db),
+                })
+            },
+        )
         .collect()
 }
 

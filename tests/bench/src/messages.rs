@@ -56,6 +56,7 @@ pub(crate) fn settings(role: Role) -> Settings {
         max_waiting_orders: 1000,
         service_endpoint_address: None,
         allow_foreign_payment_receiver: false,
+        tolerance: 3,
     }
 }
 

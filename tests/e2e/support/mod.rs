@@ -1,6 +1,7 @@
 //! What every story needs: modules to drop, a node to drop them into, a way to wait.
 
 pub(crate) mod database;
+pub(crate) mod gate;
 pub(crate) mod module;
 pub(crate) mod node;
 pub(crate) mod refusal;
@@ -31,6 +32,22 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Moments that look random and are the same in every run.
+pub(crate) struct Moments(u64);
+
+impl Moments {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        // Knuth's MMIX generator.
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
     }
 }
 

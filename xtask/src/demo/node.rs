@@ -29,7 +29,7 @@ impl Node {
     }
 
     pub(super) fn init(&self) -> Outcome {
-        self.output(&mut self.command(&["init", "--role", self.role])).map(drop)
+        self.run(&["init", "--role", self.role])
     }
 
     /// Sets a key of the file that `init` has written.
@@ -85,6 +85,11 @@ impl Node {
     pub(super) fn ask(&self, arguments: &[&str]) -> Outcome<Value> {
         let output = self.output(self.command(arguments).arg("--json"))?;
         serde_json::from_slice(&output).map_err(|error| format!("{arguments:?} answered: {error}"))
+    }
+
+    /// Has a command do something.
+    pub(super) fn run(&self, arguments: &[&str]) -> Outcome {
+        self.output(&mut self.command(arguments)).map(drop)
     }
 
     /// A text field of a command's answer.

@@ -15,6 +15,9 @@ use crate::cargo::{Outcome, repository};
 /// The module that is sold and bought.
 const MODULE: &str = "proxy";
 
+/// What the client promises to spend at most, in the smallest unit of money.
+const DEPOSIT: &str = "100000";
+
 pub(super) struct Story {
     pub(super) stage: Stage,
     pub(super) agent: Node,
@@ -79,6 +82,7 @@ impl Story {
         let more = self.resume(&channel, port, &target)?;
         self.accounts(&channel, fetched + more)?;
         self.terminate(&channel, port)?;
+        self.cheque()?;
         if again {
             self.last = Some(self.order(&offering)?);
         }
@@ -153,11 +157,12 @@ impl Story {
     fn offer(&self) -> Outcome<String> {
         let fields = json!({
             "serviceName": "demo", "country": "SE", "supply": 3, "unitName": "MiB",
-            "unitType": "units", "unitSize": 1_048_576, "billingType": "postpaid",
-            "setupPrice": 0, "unitPrice": 0, "minUnits": 0, "billingInterval": 1,
-            "maxBillingUnitLag": 2, "freeUnits": 0, "additionalParams": {},
+            "unitType": "units", "unitSize": 1_048_576, "billingType": "prepaid",
+            "setupPrice": 5, "unitPrice": 10, "minUnits": 0, "billingInterval": 8,
+            "freeUnits": 0, "additionalParams": {},
         });
-        let hash = self.stage.step("the agent offers it, free of charge", || {
+        let what = "the agent offers it: 5 at the beginning, and 10 for each MiB in advance";
+        let hash = self.stage.step(what, || {
             let path = self.agent.home.join("offering.json");
             let written = fs::write(&path, fields.to_string());
             written.map_err(|error| format!("writing {}: {error}", path.display()))?;
@@ -190,10 +195,12 @@ impl Story {
     /// Orders and waits until the service can be used; the channel and its local port.
     fn order(&self, offering: &str) -> Outcome<(String, SocketAddr)> {
         let Self { stage, agent, client, .. } = self;
-        let channel = stage.step("the client orders it", || {
-            let channel = client.ask_for(&["order", offering], "channel")?;
-            Ok((format!("channel {channel}"), channel))
-        })?;
+        let channel =
+            stage.step(&format!("the client orders it, for {DEPOSIT} at most"), || {
+                let order = ["order", offering, "--deposit", DEPOSIT];
+                let channel = client.ask_for(&order, "channel")?;
+                Ok((format!("channel {channel}"), channel))
+            })?;
         let port = stage.step("the channel is active on both sides", || {
             client.wait_channel(&channel, "active")?;
             agent.wait_channel(&channel, "active")?;
@@ -215,28 +222,41 @@ impl Story {
         port.map_err(|error| wrong(format!("{error}: {entry}")))
     }
 
-    /// Both sides have counted the same, and at least what was fetched.
+    /// Both sides have counted the same, at least what was fetched, and it is paid.
     fn accounts(&self, channel: &str, fetched: u64) -> Outcome {
-        let usage = |node: &Node| -> Outcome<u64> {
-            let view = node.ask(&["channel", "show", channel])?;
-            view["usage"].as_u64().ok_or_else(|| format!("no usage: {view}"))
-        };
-        let what = format!("both sides account for the same bytes, at least {fetched}");
-        let used = self.stage.step(&what, || {
-            let used = wait("the same usage on both sides", || {
-                let (agents, clients) = (usage(&self.agent)?, usage(&self.client)?);
-                Ok(if agents == clients && agents >= fetched {
-                    Ok(agents)
+        let what = format!("both sides account for the same bytes, at least {fetched}, and money");
+        let account = self.stage.step(&what, || {
+            let account = wait("the same account on both sides", || {
+                let (agent, client) =
+                    (account(&self.agent, channel)?, account(&self.client, channel)?);
+                let paid = agent.paid >= agent.cost && agent.usage >= fetched;
+                Ok(if agent == client && paid {
+                    Ok(agent)
                 } else {
-                    Err(format!("{agents} at the agent, {clients} at the client"))
+                    Err(format!("{agent:?} at the agent, {client:?} at the client"))
                 })
             })?;
-            Ok((String::new(), used))
+            Ok((String::new(), account))
         })?;
+        let Account { usage, cost, paid } = account;
         for node in [&self.agent, &self.client] {
-            self.stage.note(&format!("{:6}  usage {used}", node.role));
+            let role = node.role;
+            self.stage.note(&format!("{role:6}  usage {usage}, cost {cost}, paid {paid}"));
         }
         Ok(())
+    }
+
+    /// What the agent has in its hands is worth something without either node.
+    fn cheque(&self) -> Outcome {
+        self.stage.step("the agent exports its cheque, and anybody can check it", || {
+            let path = self.agent.home.join("cheques.json");
+            let path = path.to_string_lossy();
+            self.agent.run(&["cheque", "export", "--out", &path])?;
+            let verified = self.client.ask(&["cheque", "verify", &path])?;
+            let balance = verified[0]["balance"].as_u64();
+            let balance = balance.ok_or_else(|| format!("no balance: {verified}"))?;
+            Ok((format!("{balance} is owed"), ()))
+        })
     }
 
     fn suspend(&self, channel: &str, port: SocketAddr) -> Outcome {
@@ -268,6 +288,25 @@ impl Story {
             Ok((gone(port)?, ()))
         })
     }
+}
+
+/// A channel's account on one side.
+#[derive(Debug, PartialEq, Eq)]
+struct Account {
+    usage: u64,
+    cost: u64,
+    paid: u64,
+}
+
+fn account(node: &Node, channel: &str) -> Outcome<Account> {
+    let view = node.ask(&["channel", "show", channel])?;
+    let number = |value: &Value| value.as_u64().ok_or_else(|| format!("no account: {view}"));
+    let money = &view["money"];
+    Ok(Account {
+        usage: number(&view["usage"])?,
+        cost: number(&money["cost"])?,
+        paid: number(&money["paid"])?,
+    })
 }
 
 /// That nobody serves a local port any more, in the words of whoever tried.

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use crate::clock::{self, UnixSeconds};
 use crate::config::OrderPolicy;
+use crate::domain::billing::{Terms, alarm};
 use crate::domain::identity::Identity;
+use crate::domain::offering::Offering;
 use crate::domain::status::{ChannelState, Hold, Holds};
 use crate::domain::template::{Template, TemplateKind};
 use crate::service::{Caller, CoreReply, Registration, Service, Settings};
@@ -80,16 +82,48 @@ impl World {
         holds: &[Hold],
         change: impl FnOnce(&mut ChannelRow),
     ) -> ClientKey {
-        let id = ClientKey(Uuid::new_v4());
-        let holds = holds.iter().copied().fold(Holds::NONE, Holds::with);
-        let mut row = self.channel_row(id, ChannelState { status, holds });
+        let mut row = self.channel_row(ClientKey(Uuid::new_v4()), state(status, holds));
         change(&mut row);
+        let offering = terms(row.id);
+        self.add(row, &offering).await
+    }
+
+    async fn add(&self, row: ChannelRow, offering: &Value) -> ClientKey {
         let mut txn = self.store.begin().await.expect("begun");
-        txn.offering_add(&offering_row(&row)).await.expect("an offering");
+        txn.offering_add(&offering_row(&row, offering)).await.expect("an offering");
         txn.order_add(&order_row(&row)).await.expect("an order");
         txn.channel_add(&row).await.expect("a channel");
+        let read: Option<Offering> = serde_json::from_value(offering.clone()).ok();
+        if let Some(terms) = read.as_ref().map(Terms::from) {
+            txn.billing_set(row.id, 0, alarm(&terms, row.deposit, 0)).await.expect("an alarm");
+        }
         txn.commit().await.expect("committed");
-        id
+        row.id
+    }
+
+    /// A channel with access whose offering has terms: those of an offering of units that cost nothing,
+    /// with some fields changed.
+    pub(super) async fn priced(
+        &self,
+        status: Status,
+        holds: &[Hold],
+        terms: &Value,
+        deposit: u64,
+    ) -> ClientKey {
+        let mut row = self.channel_row(ClientKey(Uuid::new_v4()), state(status, holds));
+        let access = serde_json::to_string(&access_message(row.id)).expect("JSON");
+        (row.deposit, row.access) = (deposit, Some(access));
+        let mut message = json!({
+            "templateHash": "0".repeat(64), "nonce": Uuid::new_v4(), "product": MINE,
+            "agentPublicKey": identity(1).public().signing, "serviceName": "test", "country": "SE",
+            "supply": 1, "unitName": "unit", "unitType": "units", "unitSize": 1,
+            "billingType": "postpaid", "setupPrice": 0, "unitPrice": 0, "billingInterval": 1,
+            "exchange": "http://192.0.2.1",
+        });
+        for (name, value) in terms.as_object().expect("an object") {
+            message[name] = value.clone();
+        }
+        self.add(row, &message).await
     }
 
     fn channel_row(&self, id: ClientKey, state: ChannelState) -> ChannelRow {
@@ -124,8 +158,14 @@ impl World {
     ) -> SessionId {
         let id = SessionId(Uuid::now_v7());
         let started_at = clock::unix_now();
-        let session =
-            NewSession { id, channel, client_address: None, client_port: None, started_at };
+        let session = NewSession {
+            id,
+            channel,
+            client_address: None,
+            client_port: None,
+            started_at,
+            measured: false,
+        };
         let mut txn = self.store.begin().await.expect("begun");
         txn.session_open(&session).await.expect("opened");
         if let Some(stopped) = stopped {
@@ -280,6 +320,7 @@ fn settings(role: Role) -> Settings {
         max_waiting_orders: 1000,
         service_endpoint_address: None,
         allow_foreign_payment_receiver: false,
+        tolerance: 3,
     }
 }
 
@@ -288,12 +329,17 @@ pub(super) fn terms(channel: ClientKey) -> Value {
     json!({ "serviceName": channel })
 }
 
-fn offering_row(channel: &ChannelRow) -> OfferingRow {
+fn state(status: Status, holds: &[Hold]) -> ChannelState {
+    let holds = holds.iter().copied().fold(Holds::NONE, Holds::with);
+    ChannelState { status, holds }
+}
+
+fn offering_row(channel: &ChannelRow, message: &Value) -> OfferingRow {
     OfferingRow {
         hash: channel.offering.clone(),
         product: channel.product,
         agent: "agent".into(),
-        message: terms(channel.id).to_string(),
+        message: message.to_string(),
         supply_left: SUPPLY,
         made_at: channel.created_at,
         withdrawn_at: None,

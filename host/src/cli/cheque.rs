@@ -1,0 +1,153 @@
+//! `privatix cheque`. `verify` needs no host, and no node at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::Subcommand;
+use privatix_plugin_api::json;
+use serde_json::Value;
+
+use super::{host, output};
+use crate::clock;
+use crate::domain::cheque::{Bundle, Verified, verify};
+use crate::service::ChequeView;
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 256 * 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The best cheque of each channel, newest first
+    List,
+    /// The best cheques with what they rest on, as JSON, to be settled outside
+    Export {
+        /// Write them to this new file instead
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check exported cheques; needs no host
+    Verify {
+        /// What `cheque export` has written; - reads standard input
+        file: PathBuf,
+    },
+}
+
+pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
+    match command {
+        Command::List => {
+            let cheques: Vec<ChequeView> = host(home)?.get("/v1/cheques").await?;
+            if json { output::json(&cheques) } else { list(&cheques) }
+        }
+        Command::Export { out } => {
+            let bundles: Vec<Bundle> = host(home)?.get("/v1/cheques/bundles").await?;
+            let text = serde_json::to_string_pretty(&bundles)? + "\n";
+            match out {
+                None => output::raw(text.as_bytes()),
+                Some(path) => write(&path, &text),
+            }
+        }
+        Command::Verify { file } => {
+            let verified = verified(&read(&file)?)?;
+            if json { output::json(&verified) } else { table(&verified) }
+        }
+    }
+}
+
+fn list(cheques: &[ChequeView]) -> anyhow::Result<()> {
+    let now = clock::unix_now();
+    let rows: Vec<Vec<String>> = cheques
+        .iter()
+        .map(|cheque| {
+            let note = match (&cheque.retry, cheque.unsent) {
+                (Some(retry), _) => format!(
+                    "sent {} times in vain, again in {}: {}",
+                    retry.attempts,
+                    output::ago(now, retry.at),
+                    retry.trouble
+                ),
+                (None, true) => "being sent".into(),
+                (None, false) => "-".into(),
+            };
+            vec![
+                cheque.channel.to_string(),
+                cheque.balance.to_string(),
+                cheque.deposit.to_string(),
+                output::ago(cheque.made_at, now),
+                note,
+            ]
+        })
+        .collect();
+    output::table(&["CHANNEL", "BALANCE", "DEPOSIT", "AGE", "NOTE"], &rows)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let shown = || format!("writing {}", path.display());
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(path).with_context(shown)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(shown)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<Bundle>> {
+    let shown = path.display();
+    let mut text = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin()
+            .take(MAX_FILE + 1)
+            .read_to_end(&mut text)
+            .context("reading standard input")?;
+    } else {
+        let regular = fs::metadata(path).with_context(|| format!("reading {shown}"))?.is_file();
+        ensure!(regular, "{shown} is no file");
+        let file = File::open(path).with_context(|| format!("reading {shown}"))?;
+        file.take(MAX_FILE + 1)
+            .read_to_end(&mut text)
+            .with_context(|| format!("reading {shown}"))?;
+    }
+    ensure!(text.len() as u64 <= MAX_FILE, "{shown} has more than {MAX_FILE} bytes");
+    let value = json::parse(&text).with_context(|| format!("{shown} is not what was exported"))?;
+    let bundles = match value {
+        Value::Array(bundles) => bundles,
+        one => vec![one],
+    };
+    let bundles = bundles.into_iter().enumerate().map(|(index, bundle)| {
+        let place = format!("{shown}: entry {}: not what was exported", index + 1);
+        serde_json::from_value(bundle).context(place)
+    });
+    bundles.collect()
+}
+
+/// All of them, or the first that proves nothing.
+fn verified(bundles: &[Bundle]) -> anyhow::Result<Vec<Verified>> {
+    let mut verified: Vec<Verified> = Vec::new();
+    for (index, bundle) in bundles.iter().enumerate() {
+        let checked = verify(bundle)
+            .map_err(|error| anyhow::anyhow!("{} ({})", crate::chain(&error), error.code()))
+            .with_context(|| format!("entry {} proves nothing", index + 1))?;
+        if verified.iter().any(|known| known.channel == checked.channel) {
+            bail!("entry {}: channel {} is there already", index + 1, checked.channel);
+        }
+        verified.push(checked);
+    }
+    Ok(verified)
+}
+
+fn table(verified: &[Verified]) -> anyhow::Result<()> {
+    let mut rows: Vec<Vec<String>> = verified
+        .iter()
+        .map(|cheque| {
+            vec![
+                cheque.channel.to_string(),
+                cheque.client.fingerprint(),
+                cheque.agent.fingerprint(),
+                cheque.balance.to_string(),
+            ]
+        })
+        .collect();
+    let sum: u128 = verified.iter().map(|cheque| u128::from(cheque.balance)).sum();
+    rows.push(vec!["all are good".into(), String::new(), String::new(), sum.to_string()]);
+    output::table(&["CHANNEL", "CLIENT", "AGENT", "BALANCE"], &rows)
+}

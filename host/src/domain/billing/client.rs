@@ -1,0 +1,108 @@
+//! The client: what it signs, which is never above the deposit, and never above what its own meter
+//! says, some tolerance, and the advance of prepaid terms.
+
+use super::{Terms, capped};
+use crate::domain::offering::BillingType;
+
+/// What an agent has signed of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentSays {
+    /// What use has cost so far.
+    pub cost: u64,
+    /// What the client's own meter said when this came.
+    pub usage_then: u64,
+}
+
+/// What a client knows of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientFacts {
+    /// What was used, by its own meter.
+    pub usage: u64,
+    /// What it promised to spend at most.
+    pub deposit: u64,
+    /// The highest balance that it has signed.
+    pub paid: u64,
+    /// What the agent says, as far as is known.
+    pub agent: Option<AgentSays>,
+    /// Whether a session is open.
+    pub in_session: bool,
+    /// Whether its user wants no use now.
+    pub held_by_user: bool,
+    /// Whether it is over on either side.
+    pub over: bool,
+    /// By how many percent the agent's meter may be above the own one.
+    pub tolerance: u8,
+}
+
+/// An agent asks for more than the own meter allows for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dispute {
+    /// What it says that use has cost.
+    pub asked: u64,
+    /// What the client pays at most.
+    pub bound: u64,
+}
+
+/// The most that use may have cost: by the own meter, with the tolerance. The tolerance is one of
+/// usage: of the cost it would be too little where most of the usage was free.
+pub fn bound(terms: &Terms, facts: &ClientFacts) -> u64 {
+    terms.cost(tolerated(facts), facts.deposit)
+}
+
+fn tolerated(facts: &ClientFacts) -> u64 {
+    let more = (u128::from(facts.usage) * u128::from(facts.tolerance)).div_ceil(100);
+    facts.usage.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+}
+
+/// What use has cost, as far as the client is concerned: what the agent says up to the bound; the own
+/// measure where the agent has said nothing yet.
+pub fn due(terms: &Terms, facts: &ClientFacts) -> u64 {
+    match facts.agent {
+        Some(agent) => agent.cost.min(bound(terms, facts)),
+        None => terms.cost(facts.usage, facts.deposit),
+    }
+}
+
+/// Whether the agent asks for more than the client pays.
+pub fn dispute(terms: &Terms, facts: &ClientFacts) -> Option<Dispute> {
+    let (asked, bound) = (facts.agent?.cost, bound(terms, facts));
+    (asked > bound).then_some(Dispute { asked, bound })
+}
+
+/// The balance to sign now, or `None` while nothing more is to be paid.
+pub fn next_balance(terms: &Terms, facts: &ClientFacts) -> Option<u64> {
+    let (due, interval) = (u128::from(due(terms, facts)), terms.interval_price());
+    let mut balance = u128::from(facts.paid.max(terms.setup_price));
+    match terms.billing_type {
+        BillingType::Postpaid if interval > 0 && due >= balance + interval => balance = due,
+        // At the boundary too: what is left then has to bear a whole interval until the next look.
+        BillingType::Prepaid
+            if pays_in_advance(terms, facts) && interval > 0 && balance <= due + interval =>
+        {
+            balance = due + 2 * interval;
+        }
+        _ => {}
+    }
+    if facts.over || !facts.in_session {
+        balance = balance.max(due);
+    }
+    let balance = capped(balance, facts.deposit);
+    (balance > facts.paid).then_some(balance)
+}
+
+/// Whether the next interval may be used at all, and is not free.
+fn pays_in_advance(terms: &Terms, facts: &ClientFacts) -> bool {
+    let interval = u128::from(terms.billing_interval) * u128::from(terms.unit_size);
+    let soon = u128::from(tolerated(facts)) + interval;
+    !facts.over && !facts.held_by_user && soon >= terms.free()
+}
+
+/// Whether more would be signed if the agent's cost had grown, since it last said it, as the own one
+/// has: then it has to be asked anew.
+pub fn may_owe_more(terms: &Terms, facts: &ClientFacts) -> bool {
+    let Some(agent) = facts.agent else { return facts.usage > 0 };
+    let own = |usage| terms.cost(usage, facts.deposit);
+    let grown = own(facts.usage).saturating_sub(own(agent.usage_then));
+    let expected = AgentSays { cost: agent.cost.saturating_add(grown), ..agent };
+    grown > 0 && next_balance(terms, &ClientFacts { agent: Some(expected), ..*facts }).is_some()
+}

@@ -1,0 +1,204 @@
+//! Billing: the agent holds, releases and ends channels by what was used and paid; the client signs
+//! what it owes.
+//!
+//! Each pass follows from the database alone and may be repeated. It is run for the channels that
+//! have changed and, now and then, for all; what is found to be wrong is looked at again, and
+//! changed, in one transaction.
+
+use std::sync::{Arc, PoisonError};
+
+use privatix_plugin_api::manifest::Role;
+use privatix_plugin_api::message::{ClientKey, Status};
+
+use super::account::is_over;
+use super::channel::ChannelError;
+use super::offering::parsed;
+use super::{Refused, Service};
+use crate::clock::{self, UnixSeconds};
+use crate::domain::billing::{
+    self, AgentFacts, AgentSays, ClientFacts, Terms, judge, may_owe_more, next_balance,
+};
+use crate::domain::status::{Event, Hold};
+use crate::store::{BillingRow, StoreError, Txn};
+
+/// Channels read at once.
+const PAGE: u32 = 4096;
+
+/// Channels changed in one transaction, which others wait for.
+const GROUP: usize = 64;
+
+impl Service {
+    /// Waits until something has changed that money depends on.
+    pub async fn billing_wanted(&self) {
+        self.inner.attention.drawn().await;
+    }
+
+    /// Bills the channels that have changed since. Returns those whose agents have to be asked anew.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not done is done with the next pass over all.
+    pub async fn bill_changed(&self) -> Result<Vec<ClientKey>, StoreError> {
+        let changed = self.inner.attention.take();
+        let mut ask = Vec::new();
+        for ids in changed.chunks(PAGE as usize) {
+            ask.extend(self.bill(self.inner.store.billing_some(ids).await?).await?);
+        }
+        Ok(ask)
+    }
+
+    /// Bills all channels that are not over, or really all, and marks the sessions that are measured
+    /// here. Returns those whose agents have to be asked anew.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not done is done with the next pass.
+    pub async fn bill_all(&self, over_too: bool) -> Result<Vec<ClientKey>, StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        txn.session_mark(clock::unix_now()).await?;
+        txn.commit().await?;
+        let (mut ask, mut after) = (Vec::new(), None);
+        loop {
+            let rows = self.inner.store.billing_page(after, over_too, PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(ask) };
+            after = Some(last.id);
+            ask.extend(self.bill(rows).await?);
+        }
+    }
+
+    /// Ends the sessions that were measured by a process of this node that is no more, at their last
+    /// marks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sessions_recovered(&self) -> Result<(), StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        for session in txn.session_measured().await? {
+            txn.session_close_as_known(session, clock::unix_now()).await?;
+        }
+        self.commit(txn).await
+    }
+
+    pub(super) async fn bill(&self, rows: Vec<BillingRow>) -> Result<Vec<ClientKey>, StoreError> {
+        let (mut wrong, mut ask) = (Vec::new(), Vec::new());
+        let now = clock::unix_now();
+        for row in rows {
+            let Some(terms) = self.terms(&row.offering).await? else { continue };
+            match self.role() {
+                Role::Agent if verdict(&terms, &row, now).is_some() => wrong.push(row.id),
+                Role::Agent => {}
+                Role::Client if !row.has_access => {}
+                Role::Client => {
+                    let facts = self.client_facts(&row);
+                    if next_balance(&terms, &facts).is_some() {
+                        wrong.push(row.id);
+                    } else if may_owe_more(&terms, &facts) {
+                        ask.push(row.id);
+                    }
+                }
+            }
+        }
+        for ids in wrong.chunks(GROUP) {
+            let mut txn = self.inner.store.begin().await?;
+            for id in ids {
+                self.settle(&mut txn, *id).await?;
+            }
+            self.commit(txn).await?;
+        }
+        Ok(ask)
+    }
+
+    /// Looks at a channel as it is by now, and does what has to be done.
+    async fn settle(&self, txn: &mut Txn, id: ClientKey) -> Result<(), StoreError> {
+        let Some(row) = txn.billing_get(id).await? else { return Ok(()) };
+        let Some(terms) = self.terms(&row.offering).await? else { return Ok(()) };
+        if self.role() == Role::Client {
+            let Some(balance) = next_balance(&terms, &self.client_facts(&row)) else {
+                return Ok(());
+            };
+            return self.sign_cheque(txn, id, balance).await;
+        }
+        let Some((event, reason)) = verdict(&terms, &row, clock::unix_now()) else {
+            return Ok(());
+        };
+        let Some(channel) = txn.channel_find(id).await? else { return Ok(()) };
+        match self.apply(txn, &channel, event, reason).await {
+            Err(ChannelError::Store(error)) => Err(error),
+            // A verdict is no user's command.
+            Err(error) => {
+                tracing::error!(channel = %id, %error, "a verdict was not applied");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn client_facts(&self, row: &BillingRow) -> ClientFacts {
+        let ended = |status| status == Status::Terminated;
+        let agent = row.agent;
+        ClientFacts {
+            usage: row.usage,
+            deposit: row.deposit,
+            // A node that was restored from a copy may have signed more than it knows.
+            paid: row.paid.max(agent.map_or(0, |agent| agent.paid)),
+            agent: agent.map(|agent| AgentSays { cost: agent.cost, usage_then: agent.usage_then }),
+            in_session: row.in_session,
+            held_by_user: row.state.holds.contains(Hold::User),
+            over: is_over(row.state.status) || agent.is_some_and(|agent| ended(agent.status)),
+            tolerance: self.inner.settings.tolerance,
+        }
+    }
+
+    /// The terms of an offering, read once; none where its message cannot be read, which was checked
+    /// when it came.
+    pub(super) async fn terms(&self, offering: &str) -> Result<Option<Arc<Terms>>, StoreError> {
+        let known = || self.inner.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(terms) = known().get(offering) {
+            return Ok(Some(Arc::clone(terms)));
+        }
+        let Some(row) = self.inner.store.offering_get(offering).await? else { return Ok(None) };
+        let Ok(read) = parsed(&row) else { return Ok(None) };
+        let terms = Arc::new(Terms::from(&read));
+        known().insert(offering.to_owned(), Arc::clone(&terms));
+        Ok(Some(terms))
+    }
+
+    /// The terms of a channel's offering.
+    pub(super) async fn terms_of(&self, offering: &str) -> Result<Arc<Terms>, Refused> {
+        let terms = self.terms(offering).await?;
+        terms.ok_or_else(|| Refused::not_found("the channel's offering"))
+    }
+}
+
+pub(super) fn agent_facts(row: &BillingRow) -> AgentFacts {
+    AgentFacts {
+        status: row.state.status,
+        since: row.since,
+        used_at: row.used_at,
+        usage: row.usage,
+        deposit: row.deposit,
+        paid: row.paid,
+    }
+}
+
+/// What has to happen to a channel, and why.
+fn verdict(terms: &Terms, row: &BillingRow, now: UnixSeconds) -> Option<(Event, &'static str)> {
+    if is_over(row.state.status) {
+        return None;
+    }
+    let judgement = judge(terms, &agent_facts(row), now);
+    if let Some(end) = judgement.end {
+        return Some((Event::Terminate, end.as_str()));
+    }
+    match (judgement.hold, row.state.holds.contains(Hold::Payment)) {
+        (true, false) => Some((Event::HoldAdded(Hold::Payment), UNPAID)),
+        (false, true) => Some((Event::HoldRemoved(Hold::Payment), "paid")),
+        _ => None,
+    }
+}
+
+/// Why a channel has the hold `payment`.
+pub(super) const UNPAID: &str = "waits for payment";
+
+/// What an agent notes of a channel that was paid for.
+pub(super) fn alarm(terms: &Terms, deposit: u64, paid: u64) -> Option<u64> {
+    billing::alarm(terms, deposit, paid)
+}

@@ -1,0 +1,121 @@
+//! The money of a channel as its user sees it.
+
+use privatix_plugin_api::manifest::Role;
+use privatix_plugin_api::message::{ClientKey, Status};
+use serde::{Deserialize, Serialize};
+
+use super::billing::agent_facts;
+use super::cheque::{Retry, retry};
+use super::{Refused, Service};
+use crate::clock::{self, UnixSeconds};
+use crate::domain::account::Account;
+use crate::domain::billing::{self, Dispute, Outlook};
+use crate::domain::offering::UnitType;
+
+/// What a channel's use costs and what is paid for it, in the smallest unit of money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoneyView {
+    /// What its usage is counted in.
+    pub unit_type: UnitType,
+    /// Smallest units in one unit.
+    pub unit_size: u64,
+    /// Price of one unit.
+    pub unit_price: u64,
+    /// What use costs by this side's measure.
+    pub cost: u64,
+    /// The balance of the best cheque, received or signed.
+    pub paid: u64,
+    /// What the client promised to spend at most.
+    pub deposit: u64,
+    /// What happens next, if nothing else does.
+    pub outlook: Vec<Outlook>,
+    /// The client: what its agent has signed last.
+    pub agent: Option<AgentSaid>,
+    /// The client: what the agent asks for, and what is paid at most.
+    pub dispute: Option<DisputeView>,
+    /// The client: whether the best cheque is not acknowledged yet.
+    pub unsent: bool,
+    /// The client: when it is sent again, and why.
+    pub retry: Option<Retry>,
+}
+
+/// What an agent has signed of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSaid {
+    /// The status on its side.
+    pub status: Status,
+    /// Why it may not be active there.
+    pub holds: Vec<String>,
+    /// What was used by its measure.
+    pub usage: u64,
+    /// What that costs.
+    pub cost: u64,
+    /// What it has been paid.
+    pub paid: u64,
+    /// When it said so, Unix time.
+    pub time: UnixSeconds,
+}
+
+/// The agent asks for more than the own meter allows for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputeView {
+    /// What it says that use has cost.
+    pub asked: u64,
+    /// What is paid at most.
+    pub bound: u64,
+}
+
+impl Service {
+    pub(super) async fn money(&self, channel: ClientKey) -> Result<Option<MoneyView>, Refused> {
+        let mut rows = self.inner.store.billing_some(&[channel]).await?;
+        let Some(row) = rows.pop() else { return Ok(None) };
+        let Some(terms) = self.terms(&row.offering).await? else { return Ok(None) };
+        let mut view = MoneyView {
+            unit_type: terms.unit_type,
+            unit_size: terms.unit_size,
+            unit_price: terms.unit_price,
+            cost: terms.cost(row.usage, row.deposit),
+            paid: row.paid,
+            deposit: row.deposit,
+            outlook: Vec::new(),
+            agent: None,
+            dispute: None,
+            unsent: false,
+            retry: None,
+        };
+        if self.role() == Role::Agent {
+            if row.state.status != Status::Terminated {
+                let now = clock::unix_now();
+                view.outlook = billing::agent_outlook(&terms, &agent_facts(&row), now);
+            }
+            return Ok(Some(view));
+        }
+        let facts = self.client_facts(&row);
+        if !facts.over {
+            view.outlook = billing::client_outlook(&terms, &facts);
+        }
+        view.agent = self.agent_said(channel).await?;
+        view.dispute = billing::dispute(&terms, &facts)
+            .map(|Dispute { asked, bound }| DisputeView { asked, bound });
+        if let Some(cheque) = self.inner.store.cheque_get(channel).await? {
+            (view.unsent, view.retry) = (cheque.due.is_some(), retry(&cheque));
+        }
+        Ok(Some(view))
+    }
+
+    async fn agent_said(&self, channel: ClientKey) -> Result<Option<AgentSaid>, Refused> {
+        let Some(text) = self.inner.store.account_get(channel).await? else { return Ok(None) };
+        let account: Account =
+            serde_json::from_str(&text).map_err(|error| Refused::internal(&error))?;
+        Ok(Some(AgentSaid {
+            status: account.status,
+            holds: account.holds,
+            usage: account.usage,
+            cost: account.cost,
+            paid: account.paid,
+            time: account.time,
+        }))
+    }
+}

@@ -1,0 +1,292 @@
+//! Money at the service: what becomes of cheques and accounts, who is looked at when, and that a
+//! channel's usage is the sum of its sessions'.
+
+use privatix_plugin_api::json;
+use privatix_plugin_api::manifest::Role;
+use privatix_plugin_api::message::{ClientKey, Status};
+use serde_json::{Value, json};
+
+use super::world::{World, identity, total};
+use crate::clock;
+use crate::domain::account::Account;
+use crate::domain::cheque::{Cheque, Receipt};
+use crate::domain::signed::{self, Kind};
+use crate::domain::status::Hold;
+use crate::store::ChequeRow;
+
+const AGENT: u8 = 1;
+const CLIENT: u8 = 2;
+
+/// Ten smallest units a unit, at three each.
+fn terms(changes: Value) -> Value {
+    let mut terms = json!({ "unitSize": 10, "unitPrice": 3, "billingType": "postpaid" });
+    for (name, value) in changes.as_object().expect("an object") {
+        terms[name] = value.clone();
+    }
+    terms
+}
+
+async fn cheque(world: &World, channel: ClientKey, balance: u64, signer: u8) -> Value {
+    let cheque = Cheque {
+        agent: identity(AGENT).public().signing,
+        client: identity(CLIENT).public().signing,
+        channel,
+        offering: world.row(channel).await.offering,
+        balance,
+    };
+    signed::sign(Kind::Cheque, cheque, &identity(signer)).expect("signed")
+}
+
+async fn take(world: &World, cheque: &Value) -> String {
+    match world.service.cheque_received(cheque).await {
+        Ok(receipt) => format!("{} {}", receipt["paid"], receipt["status"].as_str().expect("text")),
+        Err(refused) => refused.code.into_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_an_agent_does_with_cheques() {
+    let world = World::new(Role::Agent).await;
+    let terms = terms(json!({ "setupPrice": 5 }));
+    let channel = world.priced(Status::Suspended, &[Hold::Payment], &terms, 60).await;
+    for (balance, signer, said) in [
+        (0, CLIENT, "StaleCheque"),
+        (4, CLIENT, "4 suspended"),
+        (10, AGENT, "BadChequeSignature"),
+        (3, CLIENT, "StaleCheque"),
+        (4, CLIENT, "4 suspended"),
+        // What was waited for: the receipt says already that it goes on.
+        (5, CLIENT, "5 activating"),
+        (5, CLIENT, "5 activating"),
+        (61, CLIENT, "AboveDeposit"),
+        (60, CLIENT, "60 activating"),
+        (59, CLIENT, "StaleCheque"),
+    ] {
+        let cheque = cheque(&world, channel, balance, signer).await;
+        assert_eq!(take(&world, &cheque).await, said, "{balance} by {signer}");
+    }
+    assert_eq!(world.told(channel).await, "start");
+    let kept = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
+    assert_eq!((kept.balance, kept.due), (60, None));
+
+    let unknown = ClientKey(uuid::Uuid::new_v4());
+    let mut foreign = cheque(&world, channel, 60, CLIENT).await;
+    foreign["channel"] = json!(unknown);
+    assert_eq!(take(&world, &foreign).await, "ChannelNotFound");
+    for nonsense in [json!(null), json!([1]), json!({"channel": channel}), json!("cheque")] {
+        assert_eq!(take(&world, &nonsense).await, "MalformedCheque", "{nonsense}");
+    }
+    let client = World::new(Role::Client).await;
+    assert_eq!(take(&client, &foreign).await, "WrongRole");
+}
+
+#[tokio::test]
+async fn a_terminated_channel_takes_its_last_cheque() {
+    let world = World::new(Role::Agent).await;
+    let channel = world.priced(Status::Terminated, &[], &terms(json!({})), 60).await;
+    let last = cheque(&world, channel, 7, CLIENT).await;
+    assert_eq!(take(&world, &last).await, "7 terminated");
+    assert_eq!(world.told(channel).await, "-");
+}
+
+#[tokio::test]
+async fn a_receipt_is_the_agents_signed_account() {
+    let world = World::new(Role::Agent).await;
+    let channel = world.priced(Status::Active, &[], &terms(json!({})), 60).await;
+    let session = world.start_session(channel).await;
+    world.said(total(channel, session, 40)).await;
+    let cheque = cheque(&world, channel, 12, CLIENT).await;
+    let receipt = world.service.cheque_received(&cheque).await.expect("a receipt");
+    let agent = identity(AGENT).public().signing;
+    signed::verify(Kind::Receipt, &receipt, &agent).expect("signed");
+    let Receipt { cheque: of, account } = serde_json::from_value(receipt).expect("a receipt");
+    assert_eq!(of, json::hash(&cheque).expect("a hash"));
+    assert_eq!((account.usage, account.cost, account.paid), (40, 12, 12));
+}
+
+#[tokio::test]
+async fn billing_again_changes_nothing() {
+    let world = World::new(Role::Agent).await;
+    let held = terms(json!({ "maxBillingUnitLag": 2 }));
+    let channel = world.priced(Status::Active, &[], &held, 60).await;
+    let session = world.start_session(channel).await;
+    for (usage, state) in [(20, "active"), (23, "active"), (24, "suspending+payment")] {
+        world.said(total(channel, session, usage)).await;
+        for _ in 0..3 {
+            world.service.bill_all(false).await.expect("billed");
+        }
+        assert_eq!(world.state(channel).await, state, "{usage}");
+    }
+    let since = world.row(channel).await.since;
+    world.service.bill_all(true).await.expect("billed");
+    assert_eq!((world.told(channel).await, world.row(channel).await.since), ("stop", since));
+}
+
+#[tokio::test]
+async fn only_usage_that_matters_draws_attention() {
+    let world = World::new(Role::Agent).await;
+    let lagging = terms(json!({ "maxBillingUnitLag": 2 }));
+    let free = json!({ "unitSize": 10, "unitPrice": 0 });
+    for (terms, usage, drawn) in
+        [(&lagging, 23, false), (&lagging, 24, true), (&free, 1_000_000, false)]
+    {
+        let channel = world.priced(Status::Active, &[], terms, 60).await;
+        let session = world.start_session(channel).await;
+        world.service.inner.attention.take();
+        world.said(total(channel, session, usage)).await;
+        let expected: &[ClientKey] = if drawn { &[channel] } else { &[] };
+        assert_eq!(world.service.inner.attention.take(), expected, "{usage}");
+    }
+}
+
+/// However sessions are opened, reported for, closed and reported for late.
+#[tokio::test]
+async fn a_channels_usage_is_the_sum_of_its_sessions() {
+    let world = World::new(Role::Agent).await;
+    let channel = world.channel(Status::Active).await;
+    let (mut sessions, mut seed) = (Vec::new(), 20_261_125u64);
+    for step in 0..400 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (act, any) = ((seed >> 33) % 8, (seed >> 40) as usize);
+        match act {
+            0 => sessions.push(world.start_session(channel).await),
+            1 if !sessions.is_empty() => {
+                let session = sessions[any % sessions.len()];
+                let mut txn = world.store.begin().await.expect("begun");
+                txn.session_close(session, clock::unix_now()).await.expect("closed");
+                txn.commit().await.expect("committed");
+            }
+            _ if !sessions.is_empty() => {
+                let session = sessions[any % sessions.len()];
+                world.said(total(channel, session, (seed >> 20) % 1_000 + step)).await;
+            }
+            _ => {}
+        }
+        let sum: u64 =
+            world.sessions(channel).await.iter().map(|session| session.account.usage).sum();
+        assert_eq!(world.usage(channel).await, sum, "step {step}");
+    }
+    assert!(sessions.len() > 10 && world.usage(channel).await > 1_000);
+}
+
+#[tokio::test]
+async fn measured_sessions_count_time_that_somebody_measured() {
+    let world = World::new(Role::Agent).await;
+    let terms = terms(json!({ "unitType": "seconds", "unitSize": 1 }));
+    let channel = world.priced(Status::Active, &[], &terms, 60).await;
+    let session = world.start_session(channel).await;
+    let started = world.sessions(channel).await[0].started_at;
+    // What the module reports is acknowledged, and of no account; the clock may be set.
+    assert_eq!(world.said(total(channel, session, 1_000_000)).await, "active");
+    for (later, usage) in [(5, 5), (5, 5), (3, 5), (10, 12), (1_000, 22)] {
+        let mut txn = world.store.begin().await.expect("begun");
+        txn.session_mark(started + later).await.expect("marked");
+        txn.commit().await.expect("committed");
+        assert_eq!(world.usage(channel).await, usage, "{later} s later");
+    }
+    // The process is no more: the session ended at its last mark.
+    world.restarted(|_| {}).sessions_recovered().await.expect("ended");
+    let ended = world.sessions(channel).await;
+    assert_eq!((ended[0].stopped_at, ended[0].account.usage), (Some(started + 1_000), 22));
+    assert_eq!(world.usage(channel).await, 22);
+}
+
+/// The client's channel with a cheque of 12 that is on its way.
+async fn owing(world: &World) -> (ClientKey, ChequeRow) {
+    let channel = world.priced(Status::Active, &[], &terms(json!({})), 60).await;
+    let session = world.start_session(channel).await;
+    world.said(total(channel, session, 40)).await;
+    world.service.bill_all(false).await.expect("billed");
+    let cheque = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
+    assert_eq!(cheque.balance, 12);
+    (channel, cheque)
+}
+
+fn account(channel: ClientKey, changes: Value) -> Value {
+    let account = Account {
+        channel,
+        status: Status::Active,
+        holds: Vec::new(),
+        usage: 40,
+        cost: 12,
+        paid: 12,
+        serial: 1,
+        time: clock::unix_now(),
+    };
+    let mut account = serde_json::to_value(account).expect("JSON");
+    for (name, value) in changes.as_object().expect("an object") {
+        account[name] = value.clone();
+    }
+    // The other party of a client's channel is identity 2.
+    signed::sign(Kind::Account, account, &identity(2)).expect("signed")
+}
+
+#[tokio::test]
+async fn a_cheque_is_sent_until_the_agent_has_signed_that_it_has_it() {
+    let world = World::new(Role::Client).await;
+    let (channel, cheque) = owing(&world).await;
+    let due = async || {
+        let cheque = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
+        cheque.due.is_some()
+    };
+    assert!(due().await);
+    world.service.cheque_failed(&cheque, "no answer").await.expect("noted");
+    let waits = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
+    assert_eq!((waits.attempts, waits.trouble.as_deref()), (1, Some("no answer")));
+    assert!(waits.due.expect("a time") > clock::unix_now() - 1);
+    let now = clock::unix_now();
+    for (changes, outcome, still_due) in [
+        (json!({ "paid": 11 }), "ok", true),
+        (json!({ "paid": 12 }), "ok", false),
+        // The agent has lost it, as one does that was restored from a copy.
+        (json!({ "paid": 11 }), "ok", true),
+        (json!({ "paid": 12 }), "ok", false),
+        (json!({ "paid": 0, "time": now - 100 }), "StaleAccount", false),
+        (json!({ "paid": 99, "cost": 99 }), "ok", false),
+    ] {
+        let message = account(channel, changes.clone());
+        let taken = world.service.account_received(channel, &message).await;
+        let said = taken.map_or_else(|refused| refused.code.into_owned(), |_| "ok".into());
+        assert_eq!((said.as_str(), due().await), (outcome, still_due), "{changes}");
+    }
+    let settled = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
+    assert_eq!((settled.attempts, settled.trouble), (0, None));
+}
+
+#[tokio::test]
+async fn only_the_agents_signed_end_ends_a_clients_side() {
+    let world = World::new(Role::Client).await;
+    for (changes, state) in [
+        (json!({ "status": "suspended", "holds": ["payment"] }), "active"),
+        (json!({ "status": "terminating" }), "terminating"),
+        (json!({ "status": "terminated" }), "terminating"),
+    ] {
+        let (channel, _) = owing(&world).await;
+        let message = account(channel, changes.clone());
+        world.service.account_received(channel, &message).await.expect("taken");
+        assert_eq!(world.state(channel).await, state, "{changes}");
+    }
+    let (channel, cheque) = owing(&world).await;
+    let mut forged = account(channel, json!({ "status": "terminated" }));
+    forged["paid"] = 13.into();
+    let refused = world.service.account_received(channel, &forged).await.expect_err("forged");
+    assert_eq!(refused.code, "BadAccountSignature");
+    let refused = world.service.receipt_received(&cheque, &forged).await.expect_err("no receipt");
+    assert_eq!(refused.code, "MalformedReceipt");
+    assert_eq!(world.state(channel).await, "active");
+}
+
+#[tokio::test]
+async fn a_client_signs_nothing_before_access_is_there_and_settles_at_the_end() {
+    let world = World::new(Role::Client).await;
+    let terms = terms(json!({ "setupPrice": 5 }));
+    let waiting = world.priced(Status::Pending, &[], &terms, 60).await;
+    let mut txn = world.store.begin().await.expect("begun");
+    txn.channel_set_access(waiting, 0, None).await.expect("set");
+    txn.commit().await.expect("committed");
+    let ended = world.priced(Status::Terminated, &[], &terms, 60).await;
+    world.service.bill_all(true).await.expect("billed");
+    let paid =
+        async |channel| world.store.cheque_get(channel).await.expect("read").map(|c| c.balance);
+    assert_eq!((paid(waiting).await, paid(ended).await), (None, Some(5)));
+}

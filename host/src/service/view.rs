@@ -1,0 +1,162 @@
+//! Channels and sessions as their users see them.
+
+use std::collections::BTreeMap;
+
+use privatix_plugin_api::manifest::Role;
+use privatix_plugin_api::message::{ClientKey, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::money::MoneyView;
+use super::{Refused, Service};
+use crate::clock::UnixSeconds;
+use crate::domain::account::Account;
+use crate::domain::identity::PublicKey;
+use crate::domain::present::{self, Line};
+use crate::store::{ChannelRow, SessionRow};
+
+/// A channel as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelView {
+    /// Its id, which is the client key.
+    pub id: ClientKey,
+    /// The module's name.
+    pub product: String,
+    /// The product.
+    pub product_id: Uuid,
+    /// Hash of its offering.
+    pub offering: String,
+    /// Fingerprint of the other party's key.
+    pub peer: String,
+    /// Its status.
+    pub status: Status,
+    /// Why it may not be active.
+    pub holds: Vec<String>,
+    /// Why it has this status.
+    pub reason: String,
+    /// Since when it has this status, Unix time.
+    pub since: UnixSeconds,
+    /// When it was made, Unix time.
+    pub created_at: UnixSeconds,
+    /// What was used, in smallest units, by this side's measure.
+    pub usage: u64,
+    /// What it costs and what is paid.
+    pub money: Option<MoneyView>,
+    /// Number of the newest access message.
+    pub access_serial: u64,
+    /// What its module says a user should know, by name; only when one channel is asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub service: BTreeMap<String, String>,
+}
+
+/// A session as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionView {
+    /// Its id.
+    pub id: Uuid,
+    /// Its channel.
+    pub channel: ClientKey,
+    /// What was used, in smallest units.
+    pub usage: u64,
+    /// When it was opened, Unix time.
+    pub started_at: UnixSeconds,
+    /// When it was closed, Unix time.
+    pub stopped_at: Option<UnixSeconds>,
+}
+
+impl Service {
+    /// All channels, newest first.
+    ///
+    /// # Errors
+    /// A database that fails.
+    pub async fn channel_views(&self) -> Result<Vec<ChannelView>, Refused> {
+        let mut views = Vec::new();
+        for row in self.inner.store.channel_list().await? {
+            views.push(self.view(row).await?);
+        }
+        Ok(views)
+    }
+
+    /// One channel.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn channel_view(&self, channel: ClientKey) -> Result<ChannelView, Refused> {
+        let row = self.channel_row(channel).await?;
+        self.view(row).await
+    }
+
+    /// A channel's access message as its template has it shown.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`, `AccessNotFound`.
+    pub async fn channel_access(
+        &self,
+        channel: ClientKey,
+        reveal: bool,
+    ) -> Result<Vec<Line>, Refused> {
+        self.only(Role::Client)?;
+        let row = self.channel_row(channel).await?;
+        let missing = || Refused::new("AccessNotFound", "the access message is not here yet");
+        let message = row.access.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let message: Value = message.ok_or_else(missing)?;
+        let template = self.template(&row.access_template).await?.ok_or_else(missing)?;
+        Ok(present::present(&message, &template, reveal))
+    }
+
+    /// An offering as its template has it shown.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn offering_lines(&self, hash: &str) -> Result<Vec<Line>, Refused> {
+        let view = self.offering_view(hash).await?;
+        let noted = view.message.get("templateHash").and_then(Value::as_str).unwrap_or_default();
+        let template = self.template(noted).await?;
+        let template = template.ok_or_else(|| Refused::not_found("its template"))?;
+        Ok(present::present(&view.message, &template, false))
+    }
+
+    /// The sessions of a channel, oldest first.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn session_views(&self, channel: ClientKey) -> Result<Vec<SessionView>, Refused> {
+        self.channel_row(channel).await?;
+        let rows = self.inner.store.session_list(channel).await?;
+        Ok(rows.into_iter().map(session).collect())
+    }
+
+    async fn view(&self, row: ChannelRow) -> Result<ChannelView, Refused> {
+        let product = self.inner.store.product_get(row.product).await?;
+        let peer = row.peer.parse::<PublicKey>().map(|key| key.fingerprint());
+        Ok(ChannelView {
+            id: row.id,
+            product: product.map(|product| product.name).unwrap_or_default(),
+            product_id: row.product,
+            service: BTreeMap::new(),
+            offering: row.offering,
+            peer: peer.unwrap_or(row.peer),
+            status: row.state.status,
+            holds: Account::words(row.state.holds),
+            reason: row.reason,
+            since: row.since,
+            created_at: row.created_at,
+            usage: self.inner.store.session_usage(row.id).await?,
+            money: self.money(row.id).await?,
+            access_serial: row.access_serial,
+        })
+    }
+}
+
+fn session(row: SessionRow) -> SessionView {
+    SessionView {
+        id: row.id.0,
+        channel: row.channel,
+        usage: row.account.usage,
+        started_at: row.started_at,
+        stopped_at: row.stopped_at,
+    }
+}

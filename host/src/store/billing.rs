@@ -1,0 +1,189 @@
+//! What of a channel decides on money, read together; cheques are in [`super::cheque`].
+
+use privatix_plugin_api::message::ClientKey;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::channel::state;
+use super::{Result, Store, StoreError, Txn, from_db, to_db};
+use crate::clock::UnixSeconds;
+use crate::domain::status::ChannelState;
+use privatix_plugin_api::message::Status;
+
+/// A channel as billing sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BillingRow {
+    /// The channel.
+    pub id: ClientKey,
+    /// Hash of its offering.
+    pub offering: String,
+    /// Status and holds.
+    pub state: ChannelState,
+    /// Since when it has its status.
+    pub since: UnixSeconds,
+    /// What the client promised to spend at most.
+    pub deposit: u64,
+    /// The agent: balance of the best cheque. The client: of the highest that it has signed.
+    pub paid: u64,
+    /// What was used in all sessions.
+    pub usage: u64,
+    /// When it was used last; 0 if it never was.
+    pub used_at: UnixSeconds,
+    /// Whether a session is open.
+    pub in_session: bool,
+    /// Whether there is an access message.
+    pub has_access: bool,
+    /// The client: what the agent has signed last.
+    pub agent: Option<AgentRow>,
+}
+
+/// What the agent has signed last of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentRow {
+    /// The status on its side.
+    pub status: Status,
+    /// What use has cost.
+    pub cost: u64,
+    /// The best balance it has.
+    pub paid: u64,
+    /// When it signed.
+    pub time: UnixSeconds,
+    /// What this side had measured when that came.
+    pub usage_then: u64,
+}
+
+/// What a row is read from; the reader adds its condition.
+macro_rules! select {
+    ($condition:literal) => {
+        concat!(
+            "SELECT c.id, c.offering, c.status, c.holds, c.since, c.deposit, c.paid, c.used, \
+             c.used_at, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
+             s.used_at AS open_used_at, a.status AS agent_status, a.cost AS agent_cost, \
+             a.paid AS agent_paid, a.time AS agent_time, \
+             a.usage AS agent_usage FROM channels c \
+             LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL \
+             LEFT JOIN accounts a ON a.channel = c.id WHERE ",
+            $condition
+        )
+    };
+}
+
+impl Store {
+    /// Some channels by their ids; ids that are none are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_some(&self, ids: &[ClientKey]) -> Result<Vec<BillingRow>> {
+        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        let sql = select!("c.id IN (SELECT unhex(value) FROM json_each($1))");
+        let rows = sqlx::query(sql).bind(super::json(&ids)).fetch_all(&self.pool).await;
+        rows.map_err(StoreError::at("reading channels for billing"))?.iter().map(row).collect()
+    }
+
+    /// The next channels after one, in the order of their ids: those that are not over, or all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_page(
+        &self,
+        after: Option<ClientKey>,
+        all: bool,
+        limit: u32,
+    ) -> Result<Vec<BillingRow>> {
+        let sql = if all {
+            select!("c.id > $1 ORDER BY c.id LIMIT $2")
+        } else {
+            select!("c.id > $1 AND c.status <> 'terminated' ORDER BY c.id LIMIT $2")
+        };
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(&self.pool).await;
+        rows.map_err(StoreError::at("reading channels for billing"))?.iter().map(row).collect()
+    }
+}
+
+impl Txn {
+    /// A channel as billing sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_get(&mut self, id: ClientKey) -> Result<Option<BillingRow>> {
+        let found = sqlx::query(select!("c.id = $1")).bind(id.0);
+        let found = found.fetch_optional(&mut *self.inner).await;
+        found
+            .map_err(StoreError::at("reading a channel for billing"))?
+            .as_ref()
+            .map(row)
+            .transpose()
+    }
+
+    /// Sets what is paid for a channel, and from which usage on it has to be judged anew.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_set(
+        &mut self,
+        id: ClientKey,
+        paid: u64,
+        alarm: Option<u64>,
+    ) -> Result<()> {
+        self.touch(id);
+        let sql = "UPDATE channels SET paid = $2, alarm = $3 WHERE id = $1";
+        let query = sqlx::query(sql).bind(id.0).bind(to_db(paid)).bind(alarm.map(to_db));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("noting a payment"))?;
+        Ok(())
+    }
+
+    /// Adds usage that was reported late, after its session was closed, in one statement.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_add_used(
+        &mut self,
+        late: &[(ClientKey, u64)],
+        now: UnixSeconds,
+    ) -> Result<()> {
+        let rows: Vec<_> =
+            late.iter().map(|(id, more)| (id.0.simple().to_string(), more)).collect();
+        let sql = "UPDATE channels SET used = used + j.more, used_at = $2 FROM ( \
+                   SELECT unhex(value ->> 0) AS id, SUM(value ->> 1) AS more FROM json_each($1) \
+                   GROUP BY 1) j WHERE channels.id = j.id";
+        let query = sqlx::query(sql).bind(super::json(&rows)).bind(to_db(now));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("noting late usage"))?;
+        Ok(())
+    }
+}
+
+fn row(row: &SqliteRow) -> Result<BillingRow> {
+    let number = |name: &str| row.try_get(name).map(from_db);
+    let maybe =
+        |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(name)?.map(from_db));
+    let read = || {
+        let open_usage = maybe("open_usage")?;
+        Ok::<_, sqlx::Error>(BillingRow {
+            id: ClientKey(row.try_get("id")?),
+            offering: row.try_get("offering")?,
+            state: state(row)?,
+            since: number("since")?,
+            deposit: number("deposit")?,
+            paid: number("paid")?,
+            usage: number("used")?.saturating_add(open_usage.unwrap_or(0)),
+            used_at: number("used_at")?.max(maybe("open_used_at")?.unwrap_or(0)),
+            in_session: open_usage.is_some(),
+            has_access: row.try_get("has_access")?,
+            agent: agent(row)?,
+        })
+    };
+    read().map_err(StoreError::at("reading a channel for billing"))
+}
+
+fn agent(row: &SqliteRow) -> std::result::Result<Option<AgentRow>, sqlx::Error> {
+    let Some(status) = row.try_get::<Option<String>, _>("agent_status")? else { return Ok(None) };
+    Ok(Some(AgentRow {
+        status: status.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?,
+        cost: row.try_get("agent_cost").map(from_db)?,
+        paid: row.try_get("agent_paid").map(from_db)?,
+        time: row.try_get("agent_time").map(from_db)?,
+        usage_then: row.try_get("agent_usage").map(from_db)?,
+    }))
+}

@@ -1,0 +1,152 @@
+//! Cheques, and what agents have signed of channels.
+
+use privatix_plugin_api::message::ClientKey;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Result, Store, StoreError, Txn, from_db, to_db};
+use crate::clock::UnixSeconds;
+use crate::domain::account::Account;
+
+/// The best cheque of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChequeRow {
+    /// The channel.
+    pub channel: ClientKey,
+    /// Its balance.
+    pub balance: u64,
+    /// The signed message.
+    pub message: String,
+    /// When it was received or signed.
+    pub made_at: UnixSeconds,
+    /// The client: when it is to be sent; none once it is acknowledged.
+    pub due: Option<UnixSeconds>,
+    /// How often in a row that failed.
+    pub attempts: u32,
+    /// What was said last.
+    pub trouble: Option<String>,
+}
+
+impl Store {
+    /// All cheques, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cheque_list(&self) -> Result<Vec<ChequeRow>> {
+        let sql = "SELECT * FROM cheques ORDER BY made_at DESC, channel";
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await;
+        rows.map_err(StoreError::at("listing cheques"))?.iter().map(row).collect()
+    }
+
+    /// The best cheque of a channel.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cheque_get(&self, channel: ClientKey) -> Result<Option<ChequeRow>> {
+        let found = sqlx::query(GET).bind(channel.0).fetch_optional(&self.pool).await;
+        found.map_err(StoreError::at("reading a cheque"))?.as_ref().map(row).transpose()
+    }
+
+    /// The client: the cheques that are to be sent by a time, longest due first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cheque_due(&self, now: UnixSeconds) -> Result<Vec<ChequeRow>> {
+        let sql = "SELECT * FROM cheques WHERE due <= $1 ORDER BY due, channel LIMIT 1000";
+        let rows = sqlx::query(sql).bind(to_db(now)).fetch_all(&self.pool).await;
+        rows.map_err(StoreError::at("reading unsent cheques"))?.iter().map(row).collect()
+    }
+
+    /// The client: what a channel's agent has signed last.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn account_get(&self, channel: ClientKey) -> Result<Option<String>> {
+        let sql = "SELECT message FROM accounts WHERE channel = $1";
+        let found = sqlx::query_scalar(sql).bind(channel.0).fetch_optional(&self.pool).await;
+        found.map_err(StoreError::at("reading an account"))
+    }
+}
+
+const GET: &str = "SELECT * FROM cheques WHERE channel = $1";
+
+impl Txn {
+    /// The best cheque of a channel.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cheque_get(&mut self, channel: ClientKey) -> Result<Option<ChequeRow>> {
+        let found = sqlx::query(GET).bind(channel.0).fetch_optional(&mut *self.inner).await;
+        found.map_err(StoreError::at("reading a cheque"))?.as_ref().map(row).transpose()
+    }
+
+    /// Keeps a cheque in place of the channel's older one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cheque_put(&mut self, cheque: &ChequeRow) -> Result<()> {
+        let sql = "INSERT INTO cheques (channel, balance, message, made_at, due, attempts, \
+                   trouble) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                   ON CONFLICT (channel) DO UPDATE SET balance = $2, message = $3, made_at = $4, \
+                   due = $5, attempts = $6, trouble = $7";
+        let query = sqlx::query(sql)
+            .bind(cheque.channel.0)
+            .bind(to_db(cheque.balance))
+            .bind(&cheque.message)
+            .bind(to_db(cheque.made_at))
+            .bind(cheque.due.map(to_db))
+            .bind(i64::from(cheque.attempts))
+            .bind(&cheque.trouble);
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("keeping a cheque"))?;
+        Ok(())
+    }
+
+    /// The client: when the agent's last account of a channel was made; 0 before the first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn account_time(&mut self, channel: ClientKey) -> Result<UnixSeconds> {
+        let sql = "SELECT time FROM accounts WHERE channel = $1";
+        let found = sqlx::query_scalar(sql).bind(channel.0).fetch_optional(&mut *self.inner).await;
+        Ok(found.map_err(StoreError::at("reading an account"))?.map_or(0, from_db))
+    }
+
+    /// The client: keeps what a channel's agent has signed, beside what was measured here by now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn account_put(&mut self, account: &Account, message: &str) -> Result<()> {
+        self.touch(account.channel);
+        let sql = "INSERT INTO accounts (channel, message, status, cost, paid, time, usage) \
+                   SELECT $1, $2, $3, $4, $5, $6, c.used + COALESCE(s.usage, 0) FROM channels c \
+                   LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL \
+                   WHERE c.id = $1 ON CONFLICT (channel) DO UPDATE SET message = $2, status = $3, \
+                   cost = $4, paid = $5, time = $6, usage = excluded.usage";
+        let query = sqlx::query(sql)
+            .bind(account.channel.0)
+            .bind(message)
+            .bind(account.status.as_str())
+            .bind(to_db(account.cost))
+            .bind(to_db(account.paid))
+            .bind(to_db(account.time));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("keeping an account"))?;
+        Ok(())
+    }
+}
+
+fn row(row: &SqliteRow) -> Result<ChequeRow> {
+    let read = || {
+        let due: Option<i64> = row.try_get("due")?;
+        let attempts: i64 = row.try_get("attempts")?;
+        Ok::<_, sqlx::Error>(ChequeRow {
+            channel: ClientKey(row.try_get("channel")?),
+            balance: row.try_get("balance").map(from_db)?,
+            message: row.try_get("message")?,
+            made_at: row.try_get("made_at").map(from_db)?,
+            due: due.map(from_db),
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            trouble: row.try_get("trouble")?,
+        })
+    };
+    read().map_err(StoreError::at("reading a cheque"))
+}
