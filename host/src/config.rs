@@ -136,9 +136,18 @@ pub struct Exchange {
     pub listen: SocketAddr,
     /// Where clients reach it; empty for the address it listens on.
     pub url: String,
+    /// The certificate with which an agent speaks TLS.
+    #[serde(deserialize_with = "fields::path_or_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    #[serde(deserialize_with = "fields::path_or_none")]
+    pub tls_key: Option<PathBuf>,
     /// Requests a client address may make in a minute.
     #[serde(deserialize_with = "fields::count")]
     pub requests_per_minute: u32,
+    /// Connections a client address may have at a time.
+    #[serde(deserialize_with = "fields::count")]
+    pub connections_per_address: u32,
 }
 
 /// Whose orders an agent accepts.
@@ -169,6 +178,12 @@ pub struct Agent {
     /// Orders one client may make in an hour.
     #[serde(deserialize_with = "fields::count")]
     pub max_orders_per_hour: u32,
+    /// Orders of one client that may wait for a decision.
+    #[serde(deserialize_with = "fields::count")]
+    pub max_waiting_orders_per_client: u32,
+    /// Orders of clients not in the allowlist that may wait for a decision.
+    #[serde(deserialize_with = "fields::count")]
+    pub max_waiting_orders: u32,
     /// Told to clients instead of what the module found out; empty for the module's.
     pub service_endpoint_address: String,
 }
@@ -181,6 +196,9 @@ pub struct Client {
     /// How often agents are asked about live channels.
     #[serde(deserialize_with = "fields::seconds")]
     pub poll_interval: Duration,
+    /// Certificates of authorities that are believed besides those of the system.
+    #[serde(deserialize_with = "fields::path_or_none")]
+    pub ca_file: Option<PathBuf>,
     /// Whether to pay elsewhere than at the URL of the offering.
     pub allow_foreign_payment_receiver: bool,
     /// By how many percent an agent's measure may be above the own one.
@@ -270,6 +288,11 @@ impl Config {
             &mut self.socket,
         ] {
             *path = home.join(&path);
+        }
+        for path in
+            [&mut self.exchange.tls_cert, &mut self.exchange.tls_key, &mut self.client.ca_file]
+        {
+            *path = path.take().map(|path| home.join(path));
         }
         self.home = home.to_owned();
         self

@@ -4,9 +4,11 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +20,7 @@ use crate::config::Config;
 use crate::domain::identity::PublicKey;
 use crate::domain::offering;
 use crate::exchange::peer::Peer;
+use crate::exchange::tls::{self, Certificate};
 use crate::exchange::{identity, server, sync};
 use crate::modules::Modules;
 use crate::modules::probe::Prober;
@@ -34,18 +37,19 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let config = Config::load(home, config::environment()?)?;
     logging::init(&config.log, io::stderr().is_terminal())?;
     let _lock = lock(home).await?;
+    raise_descriptors();
     let mut signals = Signals::new().context("listening for signals")?;
     let store = Store::open(&config.database)
         .await
         .with_context(|| format!("the database {}", config.database.display()))?;
-    let exchange = exchange_listener(&config).await?;
+    let endpoint = endpoint(&config).await?;
     let identity = identity::read(&home.join(identity::FILE_NAME))?;
     check_allowlist(&config)?;
-    let settings = settings(&config, exchange.as_ref().map(|(_, url)| url.clone()));
+    let settings = settings(&config, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
     let service = Service::new(store.clone(), identity, settings);
     service.settings_noted().await.context("noting the agent's addresses")?;
     service.sessions_recovered().await.context("ending sessions of the last run")?;
-    let peer = Peer::new().context("preparing the way to agents")?;
+    let peer = peer(&config)?;
     let modules = Modules::start(&config, service.clone(), Prober::this_binary())?;
     let api = Api {
         registry: modules.registry.clone(),
@@ -58,7 +62,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
     let billing = tokio::spawn(billing_run(service.clone(), peer.clone(), stopped.clone()));
-    let exchange = tokio::spawn(exchange_run(exchange, service, peer, config.clone(), stopped));
+    let exchange = tokio::spawn(exchange_run(endpoint, service, peer, config.clone(), stopped));
     tell(&[NotifyState::Ready]);
     let (role, home) = (config.role.as_str(), config.home.display().to_string());
     tracing::info!(role, home, version = env!("CARGO_PKG_VERSION"), "running");
@@ -90,14 +94,23 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An agent's listener and the URL under which clients reach it.
-async fn exchange_listener(config: &Config) -> anyhow::Result<Option<(TcpListener, String)>> {
+/// Where an agent's clients come.
+struct Endpoint {
+    listener: TcpListener,
+    /// Under which they reach it.
+    url: String,
+    tls: Option<Arc<Certificate>>,
+}
+
+async fn endpoint(config: &Config) -> anyhow::Result<Option<Endpoint>> {
     if config.role != Role::Agent {
         return Ok(None);
     }
+    let tls = certificate(config)?;
     let address = config.exchange.listen;
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("listening for clients on {address}"))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let url = match config.exchange.url.trim_end_matches('/') {
         "" if address.ip().is_unspecified() => {
             bail!(
@@ -105,15 +118,43 @@ async fn exchange_listener(config: &Config) -> anyhow::Result<Option<(TcpListene
                    where to find this agent"
             )
         }
-        "" => format!("http://{}", listener.local_addr()?),
-        url if url.starts_with("https:") => {
-            bail!("exchange.url = {url:?}: clients of this version speak http only")
+        "" => format!("{scheme}://{}", listener.local_addr()?),
+        url if tls.is_some() && !url.starts_with("https://") => {
+            bail!(
+                "exchange.url = {url:?} has to begin with https:// where exchange.tls_cert is set"
+            )
         }
         url => url.to_owned(),
     };
-    offering::check_exchange(&url).with_context(|| format!("exchange.url = {url:?}"))?;
+    let parsed = offering::check_exchange(&url);
+    let parsed = parsed.with_context(|| format!("exchange.url = {url:?}"))?;
+    if let Some(host) = parsed.host_str()
+        && tls.as_ref().is_some_and(|tls| !tls.covers(host))
+    {
+        tracing::warn!(url, "exchange.tls_cert is not for this name; clients will refuse it");
+    }
     tracing::info!(url, listen = %listener.local_addr()?, "listening for clients");
-    Ok(Some((listener, url)))
+    Ok(Some(Endpoint { listener, url, tls }))
+}
+
+fn certificate(config: &Config) -> anyhow::Result<Option<Arc<Certificate>>> {
+    let (cert, key) = match (&config.exchange.tls_cert, &config.exchange.tls_key) {
+        (None, None) => return Ok(None),
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        (Some(_), None) => bail!("exchange.tls_key is needed beside exchange.tls_cert"),
+        (None, Some(_)) => bail!("exchange.tls_cert is needed beside exchange.tls_key"),
+    };
+    let loaded = Certificate::load(tls::Files { cert, key });
+    Ok(Some(Arc::new(loaded.context("exchange.tls_cert and exchange.tls_key")?)))
+}
+
+/// The way to agents; an agent has none to go to.
+fn peer(config: &Config) -> anyhow::Result<Peer> {
+    let trust = match config.role {
+        Role::Agent => tls::nobody(),
+        Role::Client => tls::system(config.client.ca_file.as_deref()),
+    };
+    Peer::new(trust.context("client.ca_file")?).context("preparing the way to agents")
 }
 
 /// A key with a typing error would otherwise be a client whose orders are refused at night.
@@ -135,6 +176,8 @@ fn settings(config: &Config, exchange: Option<String>) -> Settings {
         allowlist: agent.allowlist.clone(),
         max_channels_per_client: agent.max_channels_per_client,
         max_orders_per_hour: agent.max_orders_per_hour,
+        max_waiting_orders_per_client: agent.max_waiting_orders_per_client,
+        max_waiting_orders: agent.max_waiting_orders,
         service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
         allow_foreign_payment_receiver: config.client.allow_foreign_payment_receiver,
         tolerance: config.client.tolerance,
@@ -143,17 +186,29 @@ fn settings(config: &Config, exchange: Option<String>) -> Settings {
 
 /// An agent answers its clients; a client keeps up with its agents.
 async fn exchange_run(
-    listener: Option<(TcpListener, String)>,
+    endpoint: Option<Endpoint>,
     service: Service,
     peer: Peer,
     config: Config,
     stopped: watch::Receiver<bool>,
 ) {
-    let Some((listener, _)) = listener else {
+    let Some(Endpoint { listener, tls, .. }) = endpoint else {
         return sync::run(service, peer, config.client.poll_interval, stopped).await;
     };
-    let limit = config.exchange.requests_per_minute;
-    server::serve(listener, service, limit, until(stopped)).await;
+    let limits = server::Limits {
+        requests_per_minute: config.exchange.requests_per_minute,
+        connections_per_address: config.exchange.connections_per_address,
+    };
+    let renewed = async {
+        match &tls {
+            Some(tls) => tls.follow().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = server::serve(listener, service, limits, tls.clone(), until(stopped)) => {}
+        () = renewed => {}
+    }
 }
 
 async fn billing_run(service: Service, peer: Peer, stopped: watch::Receiver<bool>) {
@@ -166,6 +221,17 @@ async fn billing_run(service: Service, peer: Peer, stopped: watch::Receiver<bool
 async fn until(mut stopped: watch::Receiver<bool>) {
     // Dropped is as good as said.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Each connection takes descriptors, and the limit that processes usually start with is there for
+/// programs that do not know what to do with more.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised");
+    }
 }
 
 /// How long a lock is waited for.

@@ -8,4 +8,5 @@ mod orders;
 mod requests;
 mod seller;
 mod slow;
+mod tls;
 mod wire;

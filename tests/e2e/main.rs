@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod exchange;
 mod money;
+mod ordering;
 mod proxy;
 mod refusals;
 mod replacement;

@@ -179,6 +179,23 @@ fn only_offerings_of_the_agent_that_was_asked_for_are_kept() {
 }
 
 #[test]
+fn an_agent_may_offer_more_than_fits_into_an_answer() {
+    const MANY: usize = 105;
+    let package = Package::echo();
+    let pair = Pair::of(&package);
+    for _ in 0..MANY {
+        let draft = draft(&package, json!({}));
+        let _: OfferingView = pair.agent.post("/v1/offerings", &draft).expect("published");
+    }
+    pair.fetch();
+    let known: Vec<OfferingView> = pair.client.get("/v1/offerings").expect("listed");
+    assert_eq!(known.len(), MANY);
+    let large = draft(&package, json!({ "serviceName": "x".repeat(70_000) }));
+    let error = pair.agent.post::<Value>("/v1/offerings", &large).expect_err("too large");
+    assert!(error.to_string().contains("TooLarge"), "{error}");
+}
+
+#[test]
 fn the_supply_ends() {
     let package = Package::faulty("good");
     // The fixture needs no parameters, so its product is ready once it has an address.

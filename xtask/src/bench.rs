@@ -4,12 +4,13 @@ use std::process::Command;
 
 use crate::cargo::{Outcome, built, cargo, step};
 
-const BUILT: [&str; 9] = [
+const BUILT: [&str; 10] = [
     "build",
     "--release",
     "--locked",
     "--package=privatix",
     "--package=privatix-echo",
+    "--package=privatix-proxy",
     "--package=measured-module",
     "--package=privatix-bench",
     "--bins",
@@ -17,8 +18,10 @@ const BUILT: [&str; 9] = [
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    if let Some(other) = arguments.iter().find(|known| !["--json", "--quick"].contains(known)) {
-        return Err(format!("bench knows --json and --quick, not {other}"));
+    let unknown =
+        |argument: &&&str| argument.starts_with('-') && !["--json", "--quick"].contains(argument);
+    if let Some(other) = arguments.iter().find(unknown) {
+        return Err(format!("bench knows --json, --quick and names of sections, not {other}"));
     }
     step("building for release", &mut cargo(&BUILT))?;
     step("measuring", Command::new(built("release")?.join("privatix-bench")).args(arguments))

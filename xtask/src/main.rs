@@ -23,8 +23,9 @@ What there is to do with this repository:
       documentation, runs the demo and all tests. What cannot run is skipped by name; with
       --strict that is a failure. With filters: only the tests whose names contain one of them.
 
-  cargo xtask bench [--json] [--quick]
-      Measures what crossing to a module costs and how soon a dropped module runs.
+  cargo xtask bench [--json] [--quick] [calls] [messages] [arrival] [proxy] [durable]
+      Measures what crossing to a module costs, how soon a dropped module runs, the proxy beside
+      plain copying, and reports that have to be on disk; all of it, or only what is named.
 
   cargo xtask demo [--keep] [--url URL] [--release] [--built]
       Shows the whole way on this machine: an agent and a client in a temporary directory, the

@@ -10,6 +10,7 @@ mod offering;
 mod order;
 mod output;
 mod product;
+mod progress;
 mod session;
 mod template;
 

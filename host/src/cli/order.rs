@@ -3,13 +3,22 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use privatix_plugin_api::message::{ClientKey, Status};
 
+use super::progress::Progress;
 use super::{host, output};
 use crate::clock;
+use crate::operator::client::Client;
 use crate::operator::trade::NewOrder;
-use crate::service::OrderView;
+use crate::service::{ChannelView, Obstacle, OrderView};
+
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// So much of a hash is shown to a person.
+const SHORT: usize = 16;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -30,15 +39,24 @@ struct New {
     /// Let the channel wait until it is resumed
     #[arg(long)]
     hold: bool,
-    /// How long to wait for the agent's answer, in seconds
-    #[arg(long, default_value_t = 30)]
+    /// How long to wait for the agent's answer and the service, in seconds; with --json, for the
+    /// answer alone
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
+    /// Do not wait; print the order's hash
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// All orders, received or sent
     List,
+    /// One order, and what it waits for
+    Show {
+        /// Its hash, or a beginning of it
+        hash: String,
+    },
     /// Agent: accept an order that waits
     Accept {
         /// Its hash, or a beginning of it
@@ -57,6 +75,11 @@ pub(super) async fn run(order: Order, home: &Path, json: bool) -> anyhow::Result
             let orders: Vec<OrderView> = host(home)?.get("/v1/orders").await?;
             if json { output::json(&orders) } else { list(&orders) }
         }
+        (Some(Command::Show { hash }), _) => {
+            let path = format!("/v1/orders/{}", output::segment(&hash));
+            let order: OrderView = host(home)?.get(&path).await?;
+            if json { output::json(&order) } else { output::text(&show(&order)) }
+        }
         (Some(Command::Accept { hash }), _) => decide(home, &hash, "accept", json).await,
         (Some(Command::Reject { hash }), _) => decide(home, &hash, "reject", json).await,
         (None, Some(new)) => make(home, new, json).await,
@@ -70,29 +93,162 @@ async fn decide(home: &Path, hash: &str, what: &str, json: bool) -> anyhow::Resu
     if json { output::json(&order) } else { list(&[order]) }
 }
 
-/// Makes an order and waits for the agent's answer; the node goes on sending it in any case.
+/// Makes an order and waits for what becomes of it; the node goes on in any case.
 async fn make(home: &Path, new: New, json: bool) -> anyhow::Result<()> {
     let host = host(home)?;
     let order = NewOrder { offering: new.offering, deposit: new.deposit, hold: new.hold };
-    let mut order: OrderView = host.post("/v1/orders", &order).await?;
-    let until = Instant::now() + Duration::from_secs(new.wait);
-    while order.state == "waiting" && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        order = host.get(&format!("/v1/orders/{}", order.hash)).await?;
+    let order: OrderView = host.post("/v1/orders", &order).await?;
+    if new.no_wait {
+        return if json { output::json(&order) } else { output::text(&order.hash) };
     }
-    if json {
-        output::json(&order)?;
+    let hash = order.hash.clone();
+    let mut watch = Watch {
+        host,
+        until: Instant::now() + Duration::from_secs(new.wait),
+        wait: new.wait,
+        json,
+        progress: Progress::new(json),
+        channel: None,
+    };
+    let interrupted = tokio::signal::ctrl_c();
+    let ended = tokio::select! {
+        ended = watch.follow(order) => return ended,
+        ended = interrupted => ended,
+    };
+    ended.context("listening for Ctrl-C")?;
+    match watch.channel {
+        Some(channel) => bail!("not waiting any longer; {}", look_at_channel(channel)),
+        None => bail!("not waiting any longer; {}", look_at_order(&hash)),
     }
-    match (order.state.as_str(), order.channel) {
-        ("accepted", Some(channel)) if !json => output::text(&channel.to_string()),
-        ("accepted", _) => Ok(()),
-        ("rejected", _) => bail!("the agent refused the order; the log of this node says why"),
-        _ => bail!(
-            "the agent has not answered within {} s; the order {} is sent on until it does",
-            new.wait,
-            order.hash
-        ),
+}
+
+fn look_at_order(hash: &str) -> String {
+    format!("the order goes on: privatix order show {}", &hash[..hash.len().min(SHORT)])
+}
+
+fn look_at_channel(channel: ClientKey) -> String {
+    format!("the channel goes on: privatix channel show {channel}")
+}
+
+/// Somebody waits for an order.
+struct Watch {
+    host: Client,
+    until: Instant,
+    wait: u64,
+    json: bool,
+    progress: Progress,
+    channel: Option<ClientKey>,
+}
+
+impl Watch {
+    async fn follow(&mut self, order: OrderView) -> anyhow::Result<()> {
+        self.progress.done(&format!("order {} made", &order.hash[..order.hash.len().min(SHORT)]));
+        let order = self.answered(order).await?;
+        if self.json {
+            output::json(&order)?;
+        }
+        match (order.state.as_str(), order.channel) {
+            ("accepted", _) if self.json => Ok(()),
+            ("accepted", Some(channel)) => {
+                self.channel = Some(channel);
+                self.progress.done("the agent accepted it");
+                self.progress.aside(|| output::text(&channel.to_string()))?;
+                self.usable(channel, &order.hash).await
+            }
+            ("rejected", _) => match order.refusal {
+                Some(refusal) => bail!("the agent refused the order: {refusal}"),
+                None => bail!("the agent refused the order"),
+            },
+            _ => bail!(
+                "not accepted within {} s: {}; {}",
+                self.wait,
+                waiting(&order),
+                look_at_order(&order.hash)
+            ),
+        }
     }
+
+    /// The order with the agent's answer, or as it is when there is no more time.
+    async fn answered(&mut self, mut order: OrderView) -> anyhow::Result<OrderView> {
+        while order.state == "waiting" && Instant::now() < self.until {
+            self.progress.wait(&waiting(&order));
+            tokio::time::sleep(PAUSE).await;
+            order = self.host.get(&format!("/v1/orders/{}", order.hash)).await?;
+        }
+        Ok(order)
+    }
+
+    /// Until the channel can be used, or there is no more time, which is no failure: it is there.
+    async fn usable(&mut self, channel: ClientKey, order: &str) -> anyhow::Result<()> {
+        let mut received = false;
+        loop {
+            let view: ChannelView = self.host.get(&format!("/v1/channels/{channel}")).await?;
+            if view.access_serial > 0 && !received {
+                received = true;
+                self.progress.done("access message received");
+            }
+            let what = match view.status {
+                Status::Active => {
+                    let service =
+                        view.service.iter().map(|(name, value)| format!(" {name} {value}"));
+                    self.progress.done(&format!("active{}", service.collect::<String>()));
+                    return Ok(());
+                }
+                Status::Suspended if view.holds == ["user"] => {
+                    let resume = format!("on hold until: privatix channel resume {channel}");
+                    self.progress.done(&resume);
+                    return Ok(());
+                }
+                Status::Terminating | Status::Terminated => {
+                    bail!("the channel is over: {}", view.reason)
+                }
+                Status::Pending => {
+                    let order: OrderView = self.host.get(&format!("/v1/orders/{order}")).await?;
+                    let trouble = order.progress.map(|progress| format!(": {}", progress.text));
+                    format!("waiting for the access message{}", trouble.unwrap_or_default())
+                }
+                Status::Activating => "the module starts the service".to_owned(),
+                _ => format!("{}: {}", view.status, view.reason),
+            };
+            if Instant::now() >= self.until {
+                self.progress.done(&format!("not active within {} s: {what}", self.wait));
+                self.progress.done(&look_at_channel(channel));
+                return Ok(());
+            }
+            self.progress.wait(&what);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// What an order without an answer waits for.
+fn waiting(order: &OrderView) -> String {
+    match &order.progress {
+        None => "sending the order to the agent".to_owned(),
+        Some(progress) => match progress.obstacle {
+            Obstacle::Unreached => format!("{}; it is tried again", progress.text),
+            Obstacle::NotNow => format!("not yet: {}; it is tried again", progress.text),
+            Obstacle::Deciding => "waiting for the agent's operator to decide".to_owned(),
+        },
+    }
+}
+
+fn show(order: &OrderView) -> String {
+    let now = clock::unix_now();
+    let state = match order.state.as_str() {
+        "waiting" if order.progress.is_some() => format!("waiting: {}", waiting(order)),
+        state => state.to_owned(),
+    };
+    let mut lines = vec![
+        format!("order     {}", order.hash),
+        format!("offering  {}", order.offering),
+        format!("client    {}", order.client),
+        format!("made      {} ago", output::ago(order.created_at, now)),
+        format!("state     {state}"),
+    ];
+    lines.extend(order.channel.map(|channel| format!("channel   {channel}")));
+    lines.extend(order.refusal.as_ref().map(|refusal| format!("refused   {refusal}")));
+    lines.join("\n")
 }
 
 fn list(orders: &[OrderView]) -> anyhow::Result<()> {

@@ -46,12 +46,17 @@ pub(super) fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, 
 
 /// A path that can name something other than the home directory itself.
 pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = path_or_none(deserializer)?;
+    path.ok_or_else(|| D::Error::custom("a path may not be empty"))
+}
+
+/// A path, or nothing where it is empty.
+pub(super) fn path_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PathBuf>, D::Error> {
     let path = String::deserialize(deserializer)?;
-    if path.is_empty() {
-        return Err(D::Error::custom("a path may not be empty"));
-    }
     if path.contains('\0') {
         return Err(D::Error::custom("a path may not hold a NUL character"));
     }
-    Ok(PathBuf::from(path))
+    Ok((!path.is_empty()).then(|| PathBuf::from(path)))
 }

@@ -62,17 +62,23 @@ fn the_shortest_file_gives_the_defaults() {
         exchange: Exchange {
             listen: ([127, 0, 0, 1], 8480).into(),
             url: String::new(),
+            tls_cert: None,
+            tls_key: None,
             requests_per_minute: 3000,
+            connections_per_address: 64,
         },
         agent: Agent {
             orders: OrderPolicy::Allowlist,
             allowlist: Vec::new(),
             max_channels_per_client: 10,
             max_orders_per_hour: 60,
+            max_waiting_orders_per_client: 5,
+            max_waiting_orders: 1000,
             service_endpoint_address: String::new(),
         },
         client: Client {
             poll_interval: Duration::from_secs(5),
+            ca_file: None,
             allow_foreign_payment_receiver: false,
             tolerance: 3,
         },
@@ -87,6 +93,9 @@ fn values_of_the_file() {
     for (text, pointer, expected) in [
         ("plugins_dir = '/srv/p'", "/plugins_dir", json!("/srv/p")),
         ("plugins_dir = 'a/b'", "/plugins_dir", json!("/n/a/b")),
+        ("exchange.tls_key = 'a/b'", "/exchange/tls_key", json!("/n/a/b")),
+        ("client.ca_file = '/etc/ca.pem'", "/client/ca_file", json!("/etc/ca.pem")),
+        ("client.ca_file = ''", "/client/ca_file", json!(null)),
         ("removal_grace = 0", "/removal_grace", seconds(0)),
         ("rescan_interval = 1", "/rescan_interval", seconds(1)),
         ("health_interval = 86_400", "/health_interval", seconds(86400)),
@@ -361,7 +370,8 @@ fn each_key_of_the_default_file_is_a_field_and_has_a_variable() {
         assert_eq!(outcome(&text, &[(&variable, &value)]), outcome(&text, &[]), "{variable}");
         let error = outcome(&text, &[(&variable, "")]);
         // An empty list of directives is for the log to refuse; the others may be empty.
-        let free = ["level", "url", "service_endpoint_address"].contains(&name);
+        let free = ["level", "url", "tls_cert", "tls_key", "ca_file", "service_endpoint_address"];
+        let free = free.contains(&name);
         assert_eq!(error.is_ok(), free, "{variable}");
     }
 }

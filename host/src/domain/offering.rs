@@ -167,12 +167,12 @@ impl Offering {
     }
 }
 
-/// Whether a URL may be an offering's `exchange`.
+/// A text as an offering's `exchange`, if it may be that.
 ///
 /// # Errors
 /// [`OfferingError::Exchange`].
-pub fn check_exchange(url: &str) -> Result<(), OfferingError> {
-    rules::exchange(url).map(drop)
+pub fn check_exchange(url: &str) -> Result<Url, OfferingError> {
+    rules::exchange(url)
 }
 
 /// A limit on the wire: 0 is none.

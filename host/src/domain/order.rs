@@ -3,6 +3,7 @@
 //! of the whole signed message. Absent here: whether the client may order at all, how many may,
 //! and whether an order or a request was seen before.
 
+mod refusal;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use super::identity::{PublicKey, SealingKey};
 use super::offering::Offering;
 use super::signed::{self, Kind, Malformed, SignatureError};
+pub use refusal::{OrderRefusal, RefusalError, check_refusal};
 pub use request::{ChannelRequest, RequestError, check_request};
 
 /// How far ahead an order may expire, in seconds.

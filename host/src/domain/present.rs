@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::signed::SIGNATURE;
 use super::template::{Template, TemplateKind};
-pub(super) use escape::clip;
+pub(crate) use escape::clip;
 use escape::escaped;
 
 /// Stands for a masked value, whatever its length.

@@ -29,6 +29,8 @@ pub enum Kind {
     Order,
     /// The agent's answer to it.
     OrderReply,
+    /// The agent's word that it will never take an order.
+    OrderRefusal,
     /// The envelope of an access message.
     Access,
     /// A client asks for the envelope.
@@ -47,10 +49,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Offering,
         Self::Order,
         Self::OrderReply,
+        Self::OrderRefusal,
         Self::Access,
         Self::AccessRequest,
         Self::AccountRequest,
@@ -66,6 +69,7 @@ impl Kind {
             Self::Offering => "offering",
             Self::Order => "order",
             Self::OrderReply => "order-reply",
+            Self::OrderRefusal => "order-refusal",
             Self::Access => "access",
             Self::AccessRequest => "access-request",
             Self::AccountRequest => "account-request",

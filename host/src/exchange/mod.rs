@@ -6,9 +6,11 @@
 
 pub mod identity;
 pub mod peer;
+mod places;
 mod rate;
 pub mod server;
 pub mod sync;
+pub mod tls;
 
 /// The largest body either side reads, in bytes.
 pub const MAX_BODY: usize = 512 * 1024;

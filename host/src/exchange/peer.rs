@@ -5,20 +5,34 @@ use std::time::Duration;
 use privatix_plugin_api::json;
 use privatix_plugin_api::message::ClientKey;
 use reqwest::{Response, StatusCode, redirect};
+use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::MAX_BODY;
-use crate::service::Refused;
+use super::tls::explain;
+use crate::service::{OfferingPage, Refused};
 
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(15);
 
+/// How many pages of offerings are followed.
+const MAX_PAGES: usize = 20;
+
+/// What an agent offers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offerings {
+    /// The messages.
+    pub messages: Vec<Value>,
+    /// Whether that is all of it.
+    pub all: bool,
+}
+
 /// Why a call brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// The agent refused; to ask again is of no use unless the code says so.
+    /// The agent refused, as it says; the whole message may be signed.
     #[error("the agent refused: {0}")]
-    Refused(Refused),
+    Refused(Refused, Value),
     /// The agent was not reached, or broke off.
     #[error("the agent at {url} was not reached")]
     Unreached {
@@ -28,28 +42,30 @@ pub enum PeerError {
         #[source]
         source: reqwest::Error,
     },
+    /// The agent was reached, but not in secret.
+    #[error("the agent at {url} was not reached by TLS: {why}")]
+    Tls {
+        /// Where it should be.
+        url: String,
+        /// What is the matter, in words.
+        why: String,
+    },
     /// An answer that is none.
     #[error("the agent's answer cannot be used: {0}")]
     Answer(String),
 }
 
 impl PeerError {
-    /// Whether the same call may succeed later.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreached { .. } | Self::Answer(_) => true,
-            Self::Refused(refused) => matches!(
-                refused.code.as_ref(),
-                "Internal"
-                    | "TooManyRequests"
-                    | "TooSlow"
-                    | "TooManyOrders"
-                    | "TooManyChannels"
-                    | "ProductNotReady"
-                    | "SupplyExhausted"
-                    | "StaleRequest"
-            ),
-        }
+    /// Whether all calls to this agent will fail for now.
+    pub fn is_unreached(&self) -> bool {
+        matches!(self, Self::Unreached { .. } | Self::Tls { .. })
+    }
+}
+
+fn unreached(url: &str, source: reqwest::Error) -> PeerError {
+    match explain(&source) {
+        Some(why) => PeerError::Tls { url: url.to_owned(), why },
+        None => PeerError::Unreached { url: url.to_owned(), source },
     }
 }
 
@@ -60,12 +76,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A caller.
+    /// A caller who believes agents with TLS as it is said.
     ///
     /// # Errors
     /// When the system gives no networking.
-    pub fn new() -> Result<Self, reqwest::Error> {
+    pub fn new(trust: ClientConfig) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust)
             .redirect(redirect::Policy::none())
             .timeout(DEADLINE)
             .no_proxy()
@@ -77,17 +94,39 @@ impl Peer {
     ///
     /// # Errors
     /// [`PeerError`].
-    pub async fn offerings(&self, exchange: &str) -> Result<Vec<Value>, PeerError> {
-        let url = format!("{exchange}/v1/offerings");
-        let sent = self.http.get(&url).send().await;
-        let response = sent.map_err(|source| PeerError::Unreached { url: url.clone(), source })?;
-        match answer(&url, response).await? {
-            Some(Value::Object(mut object)) => match object.remove("offerings") {
-                Some(Value::Array(offerings)) => Ok(offerings),
-                _ => Err(PeerError::Answer("no list of offerings".into())),
-            },
-            _ => Err(PeerError::Answer("no list of offerings".into())),
+    pub async fn offerings(&self, exchange: &str) -> Result<Offerings, PeerError> {
+        let mut found = Offerings { messages: Vec::new(), all: true };
+        let mut after: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let page = self.offering_page(exchange, after.as_deref()).await?;
+            found.messages.extend(page.offerings);
+            let Some(next) = page.next else { return Ok(found) };
+            // An agent's pages have to come to an end.
+            if after.is_some_and(|after| next <= after) {
+                return Err(PeerError::Answer("its pages of offerings do not go on".into()));
+            }
+            after = Some(next);
         }
+        found.all = false;
+        Ok(found)
+    }
+
+    async fn offering_page(
+        &self,
+        exchange: &str,
+        after: Option<&str>,
+    ) -> Result<OfferingPage, PeerError> {
+        let mut url = format!("{exchange}/v1/offerings");
+        if let Some(after) = after {
+            if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(PeerError::Answer("its next page of offerings is no hash".into()));
+            }
+            url = format!("{url}?after={after}");
+        }
+        let sent = self.http.get(&url).send().await;
+        let response = sent.map_err(|source| unreached(&url, source))?;
+        let page = answer(&url, response).await?.and_then(|page| serde_json::from_value(page).ok());
+        page.ok_or_else(|| PeerError::Answer("no list of offerings".into()))
     }
 
     /// Sends an order; `None` while the agent's operator has not decided.
@@ -125,7 +164,7 @@ impl Peer {
     async fn post(&self, url: String, message: &Value) -> Result<Option<Value>, PeerError> {
         let request = self.http.post(&url).body(message.to_string());
         let sent = request.header("content-type", "application/json").send().await;
-        let response = sent.map_err(|source| PeerError::Unreached { url: url.clone(), source })?;
+        let response = sent.map_err(|source| unreached(&url, source))?;
         answer(&url, response).await
     }
 }
@@ -135,7 +174,7 @@ async fn answer(url: &str, mut response: Response) -> Result<Option<Value>, Peer
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await;
-        let chunk = chunk.map_err(|source| PeerError::Unreached { url: url.to_owned(), source })?;
+        let chunk = chunk.map_err(|source| unreached(url, source))?;
         let Some(chunk) = chunk else { break };
         if body.len() + chunk.len() > MAX_BODY {
             return Err(PeerError::Answer(format!("more than {MAX_BODY} bytes")));
@@ -147,9 +186,13 @@ async fn answer(url: &str, mut response: Response) -> Result<Option<Value>, Peer
         StatusCode::OK => {
             json::parse(&body).map(Some).map_err(|error| PeerError::Answer(error.to_string()))
         }
-        status => Err(match serde_json::from_slice(&body) {
-            Ok(refused) => PeerError::Refused(refused),
-            Err(_) => PeerError::Answer(format!("HTTP status {status}")),
-        }),
+        status => {
+            let message = json::parse(&body).ok();
+            let refused = message.and_then(|m| Some((serde_json::from_value(m.clone()).ok()?, m)));
+            Err(match refused {
+                Some((refused, message)) => PeerError::Refused(Refused::clipped(refused), message),
+                None => PeerError::Answer(format!("HTTP status {status}")),
+            })
+        }
     }
 }

@@ -7,28 +7,38 @@ use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// The most addresses remembered; beyond it, old windows are forgotten.
-const ADDRESSES: usize = 100_000;
+/// So many addresses are remembered before old windows are forgotten for the first time.
+const ADDRESSES: usize = 10_000;
 
 /// Counts requests by address.
 #[derive(Debug)]
 pub(super) struct Rate {
     limit: u32,
-    windows: Mutex<HashMap<IpAddr, (Instant, u32)>>,
+    windows: Mutex<Windows>,
+}
+
+#[derive(Debug)]
+struct Windows {
+    by_network: HashMap<IpAddr, (Instant, u32)>,
+    /// How many there have to be for old ones to be looked for: twice as many as were left the
+    /// last time, so that looking costs each request the same however many there are.
+    sweep_at: usize,
 }
 
 impl Rate {
     pub(super) fn new(limit: u32) -> Self {
-        Self { limit, windows: Mutex::default() }
+        let windows = Windows { by_network: HashMap::new(), sweep_at: ADDRESSES };
+        Self { limit, windows: Mutex::new(windows) }
     }
 
     /// Whether one more request is within the limit.
     pub(super) fn allows(&self, address: IpAddr, now: Instant) -> bool {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= ADDRESSES {
-            windows.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
+        if windows.by_network.len() >= windows.sweep_at {
+            windows.by_network.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
+            windows.sweep_at = ADDRESSES.max(2 * windows.by_network.len());
         }
-        let (since, count) = windows.entry(network(address)).or_insert((now, 0));
+        let (since, count) = windows.by_network.entry(network(address)).or_insert((now, 0));
         if now.duration_since(*since) >= WINDOW {
             (*since, *count) = (now, 0);
         }
@@ -38,7 +48,7 @@ impl Rate {
 }
 
 /// A customer usually has a whole /64 of IPv6 addresses.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
@@ -70,6 +80,27 @@ mod tests {
         check(a, 60, true);
         check(a, 61, true);
         check(a, 62, false);
+    }
+
+    #[test]
+    fn old_windows_are_forgotten() {
+        let rate = Rate::new(1);
+        let begin = Instant::now();
+        let known = || rate.windows.lock().expect("no panic").by_network.len();
+        let from = |number: usize, now| {
+            let number = u32::try_from(number).expect("small");
+            rate.allows(std::net::Ipv4Addr::from(number).into(), now)
+        };
+        for number in 0..3 * ADDRESSES {
+            assert!(from(number, begin), "{number}");
+        }
+        assert_eq!(known(), 3 * ADDRESSES, "none was old");
+        let later = begin + WINDOW;
+        for number in 0..=ADDRESSES {
+            from(3 * ADDRESSES + number, later);
+        }
+        assert_eq!(known(), ADDRESSES + 1);
+        assert!(!from(4 * ADDRESSES, later), "the others are remembered");
     }
 
     #[test]

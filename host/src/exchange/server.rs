@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -23,15 +24,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use privatix_plugin_api::json;
 use privatix_plugin_api::message::ClientKey;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::places::Places;
 use super::rate::Rate;
+use super::tls::{Certificate, Handshake};
 use crate::domain::signed::Kind;
 use crate::domain::status::Event;
-use crate::service::{OrderAnswer, Refused, Service};
+use crate::service::{OfferingPage, OrderAnswer, Refused, Service};
 
 /// The largest body a client may send, in bytes.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -46,8 +50,14 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// the database and the modules need some too.
 const CONNECTIONS: usize = 512;
 
-/// How long to wait where the system has no descriptor left.
-const RETRY: Duration = Duration::from_secs(1);
+/// What the endpoint is told before it starts.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Requests that a client address may make in a minute.
+    pub requests_per_minute: u32,
+    /// Connections that a client address may have at a time.
+    pub connections_per_address: u32,
+}
 
 #[derive(Clone)]
 struct Endpoint {
@@ -55,49 +65,66 @@ struct Endpoint {
     rate: Arc<Rate>,
 }
 
-/// Answers clients until told to stop.
+/// Answers clients until told to stop; with TLS where there is a certificate.
 pub async fn serve(
     listener: TcpListener,
     service: Service,
-    requests_per_minute: u32,
+    limits: Limits,
+    tls: Option<Arc<Certificate>>,
     stop: impl Future<Output = ()>,
 ) {
-    let rate = Arc::new(Rate::new(requests_per_minute));
-    let routes = TowerToHyperService::new(routes(Endpoint { service, rate }));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let rate = Arc::new(Rate::new(limits.requests_per_minute));
+    let ways = Ways {
+        routes: TowerToHyperService::new(routes(Endpoint { service, rate })),
+        without_tls: TowerToHyperService::new(Router::new().fallback(without_tls)),
+        tls,
+    };
+    let places = Places::new(CONNECTIONS, limits.connections_per_address);
     let mut stop = pin!(stop);
     loop {
         let (stream, address, place) = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = places.next(&listener) => accepted,
             () = &mut stop => return,
         };
-        let routes = routes.clone();
+        let ways = ways.clone();
         tokio::spawn(async move {
-            connection(stream, address, routes).await;
+            ways.connection(stream, address).await;
             drop(place);
         });
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    // Nobody closes the semaphore.
-    let place = Arc::clone(places).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return (stream, address, place),
-            Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
-                sleep(RETRY).await;
-            }
+/// What a connection may lead to.
+#[derive(Clone)]
+struct Ways {
+    routes: TowerToHyperService<Router>,
+    /// For who does not speak TLS where it is spoken.
+    without_tls: TowerToHyperService<Router>,
+    tls: Option<Arc<Certificate>>,
+}
+
+impl Ways {
+    async fn connection(self, stream: TcpStream, address: SocketAddr) {
+        let Some(tls) = self.tls else { return http(stream, address, self.routes).await };
+        match tls.accept(stream).await {
+            Ok(Handshake::Tls(stream)) => http(*stream, address, self.routes).await,
+            Ok(Handshake::Plain(stream)) => http(stream, address, self.without_tls).await,
+            Err(error) => tracing::debug!(%address, error = crate::chain(&error), "no connection"),
         }
     }
 }
 
+async fn without_tls() -> Failure {
+    let text = "this agent speaks TLS here: its URL begins with https://";
+    Failure(StatusCode::BAD_REQUEST, Refused::new("TlsRequired", text))
+}
+
 /// Serves a connection for its lifetime; then it may end what it has begun.
-async fn connection(stream: TcpStream, address: SocketAddr, routes: TowerToHyperService<Router>) {
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    routes: TowerToHyperService<Router>,
+) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
         routes.call(request)
@@ -146,14 +173,42 @@ async fn limits(
     }
 }
 
-async fn offerings(State(endpoint): State<Endpoint>) -> Result<Json<Value>, Failure> {
-    Ok(Json(json!({ "offerings": endpoint.service.offerings_published().await? })))
+/// Which offerings are asked for; without anything, the first ones.
+#[derive(Debug, Deserialize)]
+struct Pages {
+    /// Those behind this hash.
+    #[serde(default)]
+    after: String,
+    /// So many at most.
+    #[serde(default = "all")]
+    limit: u32,
+}
+
+fn all() -> u32 {
+    u32::MAX
+}
+
+async fn offerings(
+    State(endpoint): State<Endpoint>,
+    pages: Result<Query<Pages>, QueryRejection>,
+) -> Result<Json<OfferingPage>, Failure> {
+    let Query(Pages { after, limit }) =
+        pages.map_err(|error| Refused::new("BadRequest", error.body_text()))?;
+    Ok(Json(endpoint.service.offerings_published(&after, limit).await?))
 }
 
 async fn order(State(endpoint): State<Endpoint>, body: Bytes) -> Result<Response, Failure> {
-    Ok(match endpoint.service.order_received(&read(&body)?).await? {
-        OrderAnswer::Accepted(reply) => Json(reply).into_response(),
-        OrderAnswer::Waiting => StatusCode::ACCEPTED.into_response(),
+    let message = read(&body)?;
+    let refused = match endpoint.service.order_received(&message).await {
+        Ok(OrderAnswer::Accepted(reply)) => return Ok(Json(reply).into_response()),
+        Ok(OrderAnswer::Waiting) => return Ok(StatusCode::ACCEPTED.into_response()),
+        Err(refused) => refused,
+    };
+    let signed = endpoint.service.order_refusal(&message, &refused);
+    let failure = Failure::from(refused);
+    Ok(match signed {
+        Some(signed) => (failure.0, Json(signed)).into_response(),
+        None => failure.into_response(),
     })
 }
 
@@ -216,7 +271,7 @@ impl From<Refused> for Failure {
         let status = match refused.code.as_ref() {
             "Internal" => StatusCode::INTERNAL_SERVER_ERROR,
             "ChannelNotFound" | "OfferingNotFound" => StatusCode::NOT_FOUND,
-            "TooManyOrders" | "TooManyChannels" => StatusCode::TOO_MANY_REQUESTS,
+            "TooManyOrders" | "TooManyChannels" | "TooManyWaiting" => StatusCode::TOO_MANY_REQUESTS,
             "ProductNotReady" | "SupplyExhausted" => StatusCode::SERVICE_UNAVAILABLE,
             "ClientNotAllowed" | "OrderRejected" => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::peer::{Peer, PeerError};
 use crate::domain::signed::Kind;
-use crate::service::{Followed, Refused, Service};
+use crate::service::{Followed, Obstacle, Refused, Service};
 
 /// An agent that does not answer is asked less and less often, up to this.
 const RARELY: Duration = Duration::from_secs(60);
@@ -93,25 +93,37 @@ impl Sync {
                 self.settle(hash);
                 if let Err(error) = self.service.order_replied(hash, &reply).await {
                     tracing::error!(order = hash, %error, "the agent's reply was refused");
+                    self.service.progress_note(hash, Obstacle::NotNow, error.to_string());
                     self.fail(hash);
                 }
             }
-            Ok(None) => self.settle(hash),
-            Err(error) if error.is_passing() => {
-                if matches!(error, PeerError::Unreached { .. }) {
+            Ok(None) => {
+                let text = "the agent's operator has to decide".to_owned();
+                self.service.progress_note(hash, Obstacle::Deciding, text);
+                self.settle(hash);
+            }
+            Err(error) => {
+                if let PeerError::Refused(_, message) = &error {
+                    match self.service.order_refused(hash, message).await {
+                        Ok(()) => return self.settle(hash),
+                        // Not the agent's word, or not its last one.
+                        Err(why) => tracing::debug!(order = hash, %why, "not refused for good"),
+                    }
+                }
+                if error.is_unreached() {
                     self.away.insert(exchange.to_owned());
                 }
+                self.note(hash, &error);
                 tracing::debug!(order = hash, error = crate::chain(&error), "order not answered");
                 self.fail(hash);
             }
-            Err(error) => {
-                self.settle(hash);
-                let why = crate::chain(&error);
-                if let Err(error) = self.service.order_rejected(hash, &why).await {
-                    tracing::error!(order = hash, %error, "a refusal was not saved");
-                }
-            }
         }
+    }
+
+    /// What keeps an order, for whoever looks.
+    fn note(&self, hash: &str, error: &PeerError) {
+        let obstacle = if error.is_unreached() { Obstacle::Unreached } else { Obstacle::NotNow };
+        self.service.progress_note(hash, obstacle, crate::chain(error));
     }
 
     async fn channel(&mut self, followed: &Followed) {
@@ -125,15 +137,19 @@ impl Sync {
             return;
         }
         match self.follow(followed).await {
-            Ok(()) => self.settle(&name),
+            Ok(()) => {
+                self.service.progress_clear(&name);
+                self.settle(&name);
+            }
             Err(trouble) => {
-                let error = match trouble {
+                let (obstacle, error) = match trouble {
                     Trouble::Away(error) => {
                         self.away.insert(followed.exchange.clone());
-                        error
+                        (Obstacle::Unreached, error)
                     }
-                    Trouble::Other(error) => error,
+                    Trouble::Other(error) => (Obstacle::NotNow, error),
                 };
+                self.service.progress_note(&name, obstacle, error.clone());
                 tracing::debug!(channel = name, error, "channel not followed");
                 self.fail(&name);
             }
@@ -168,9 +184,9 @@ impl Sync {
     ) -> Result<Value, Trouble> {
         let request = self.service.request_make(kind, channel).map_err(say)?;
         let answer = self.peer.channel(exchange, channel, what, &request).await;
-        answer.map_err(|error| match error {
-            PeerError::Unreached { .. } => Trouble::Away(crate::chain(&error)),
-            error => Trouble::Other(crate::chain(&error)),
+        answer.map_err(|error| match error.is_unreached() {
+            true => Trouble::Away(crate::chain(&error)),
+            false => Trouble::Other(crate::chain(&error)),
         })
     }
 

@@ -101,10 +101,14 @@ async fn offering_withdraw(
 
 async fn offering_fetch(State(api): State<Api>, Json(fetch): Json<Fetch>) -> Answer<Fetched> {
     let url = fetch.url.trim_end_matches('/');
-    let messages = api.peer.offerings(url).await;
-    let messages = messages.map_err(|error| Refused::new("NotFetched", crate::chain(&error)))?;
+    let found = api.peer.offerings(url).await;
+    let found = found.map_err(|error| Refused::new("NotFetched", crate::chain(&error)))?;
     let mut fetched = Fetched { agents: Vec::new(), offerings: Vec::new(), refused: Vec::new() };
-    for message in messages {
+    if !found.all {
+        let text = format!("there are more than the first {}", found.messages.len());
+        fetched.refused.push(Refused::new("TooManyOfferings", text));
+    }
+    for message in found.messages {
         let Some(key) = signer(&message) else {
             fetched.refused.push(Refused::new("BadOffering", "it names no agent's key"));
             continue;

@@ -14,6 +14,8 @@ mod money;
 mod offering;
 mod order;
 mod outbox;
+mod progress;
+mod refusal;
 mod refused;
 mod session;
 #[cfg(test)]
@@ -39,9 +41,10 @@ use self::attention::Attention;
 pub use self::channel::ChannelError;
 pub use self::cheque::{ChequeView, Retry};
 pub use self::money::{AgentSaid, MoneyView};
-pub use self::offering::{Draft, OfferingView};
+pub use self::offering::{Draft, OfferingPage, OfferingView};
 pub use self::order::{OrderAnswer, OrderView};
 pub use self::outbox::Answer;
+pub use self::progress::{Obstacle, Progress};
 pub use self::refused::Refused;
 use self::usage::UsageWriter;
 pub use self::view::{ChannelView, SessionView};
@@ -68,6 +71,7 @@ struct Inner {
     attention: Arc<Attention>,
     outbox: watch::Sender<u64>,
     forced: Mutex<HashMap<Uuid, u64>>,
+    progress: progress::Notes,
 }
 
 /// What the service is told before it starts.
@@ -87,6 +91,10 @@ pub struct Settings {
     pub max_channels_per_client: u32,
     /// Orders one client may make in an hour.
     pub max_orders_per_hour: u32,
+    /// Orders of one client that may wait for the operator.
+    pub max_waiting_orders_per_client: u32,
+    /// Orders that may wait for the operator; named clients may order beyond it.
+    pub max_waiting_orders: u32,
     /// Told to clients instead of what a module found out.
     pub service_endpoint_address: Option<String>,
     /// Whether a client pays elsewhere than at the URL of the offering.
@@ -171,6 +179,7 @@ impl Service {
             terms: Mutex::default(),
             outbox: watch::Sender::new(0),
             forced: Mutex::default(),
+            progress: progress::Notes::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -23,6 +23,23 @@ pub struct Draft {
     pub fields: Map<String, Value>,
 }
 
+/// The most offerings in an answer, and the most bytes of them; a client reads twice as much.
+const MAX_PAGE: u32 = 100;
+const MAX_PAGE_BYTES: usize = 256 * 1024;
+
+/// The largest offering, in bytes, so that some fit into a page.
+const MAX_OFFERING: usize = 64 * 1024;
+
+/// Some of an agent's offerings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OfferingPage {
+    /// The signed messages.
+    pub offerings: Vec<Value>,
+    /// After which hash there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
 /// An offering as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,6 +72,10 @@ impl Service {
         let message = self.fill(&product, template.hash(), draft.fields)?;
         let offering = offering::parse(&message, Some(&template))
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        if message.to_string().len() > MAX_OFFERING {
+            let text = format!("an offering has at most {MAX_OFFERING} bytes");
+            return Err(Refused::new("OfferingTooLarge", text));
+        }
         let access = self.template(&product.access_template).await?;
         let access = access.ok_or_else(|| Refused::not_found("its access template"))?;
         self.check_ready(&product, &access)?;
@@ -116,14 +137,31 @@ impl Service {
         Ok(txn.commit().await.map(drop)?)
     }
 
-    /// The offerings that an agent takes orders for, as signed.
+    /// The offerings that an agent takes orders for, as signed: those behind a hash, and never
+    /// more than fit into a message.
     ///
     /// # Errors
     /// A database that fails.
-    pub async fn offerings_published(&self) -> Result<Vec<Value>, Refused> {
-        let rows = self.inner.store.offering_list().await?.into_iter();
-        let open = rows.filter(|row| row.withdrawn_at.is_none() && row.supply_left > 0);
-        Ok(open.filter_map(|row| serde_json::from_str(&row.message).ok()).collect())
+    pub async fn offerings_published(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<OfferingPage, Refused> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        let rows = self.inner.store.offering_page(after, limit + 1).await?;
+        let mut page = OfferingPage { offerings: Vec::new(), next: None };
+        let (mut last, mut bytes) = (None, 0);
+        for row in rows {
+            bytes += row.message.len();
+            let full = page.offerings.len() >= limit as usize || bytes > MAX_PAGE_BYTES;
+            if full && last.is_some() {
+                page.next = last;
+                break;
+            }
+            last = Some(row.hash);
+            page.offerings.extend(serde_json::from_str::<Value>(&row.message).ok());
+        }
+        Ok(page)
     }
 
     /// All offerings, newest first.

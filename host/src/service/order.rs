@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::billing::{UNPAID, alarm};
 use super::offering::{hash, parsed};
-use super::{Refused, Service};
+use super::{Progress, Refused, Service, refusal};
 use crate::clock::{self, UnixSeconds};
 use crate::config::OrderPolicy;
 use crate::domain::billing::{AgentFacts, Terms, judge};
@@ -46,6 +46,12 @@ pub struct OrderView {
     pub channel: Option<ClientKey>,
     /// When it came or went, Unix time.
     pub created_at: UnixSeconds,
+    /// The client: what keeps it, or the channel that it became, from going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// The client: why the agent refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refused>,
 }
 
 impl Service {
@@ -94,6 +100,7 @@ impl Service {
             created_at: now,
         };
         let answer = if policy == OrderPolicy::Manual {
+            self.may_wait(&mut txn, &kept.client).await?;
             txn.order_add(&kept).await?;
             OrderAnswer::Waiting
         } else {
@@ -152,6 +159,22 @@ impl Service {
             ));
         }
         self.has_room(txn, client).await
+    }
+
+    /// Caps on what waits for the operator: keys cost nothing, so strangers have one together.
+    async fn may_wait(&self, txn: &mut Txn, client: &str) -> Result<(), Refused> {
+        let settings = &self.inner.settings;
+        let full = |text| Err(Refused::new("TooManyWaiting", text));
+        let own = txn.order_count_waiting(Some(client)).await?;
+        if own >= u64::from(settings.max_waiting_orders_per_client) {
+            return full("too many of this client's orders wait for the agent's operator");
+        }
+        let known = settings.allowlist.iter().any(|key| key == client);
+        let all = txn.order_count_waiting(None).await?;
+        if !known && all >= u64::from(settings.max_waiting_orders) {
+            return full("too many orders wait for the agent's operator; try again later");
+        }
+        Ok(())
     }
 
     async fn has_room(&self, txn: &mut Txn, client: &str) -> Result<(), Refused> {
@@ -315,20 +338,9 @@ impl Service {
         let watched = Terms::from(&parsed(&offering)?).are_watched();
         txn.billing_set(id, 0, watched.then_some(0)).await?;
         self.commit(txn).await?;
+        self.progress_clear(order_hash);
         tracing::info!(channel = %reply_read.channel, order = order_hash, "order accepted");
         Ok(reply_read.channel)
-    }
-
-    /// The client: an agent has refused an order for good.
-    ///
-    /// # Errors
-    /// A database that fails.
-    pub async fn order_rejected(&self, order_hash: &str, why: &str) -> Result<(), Refused> {
-        let mut txn = self.inner.store.begin().await?;
-        txn.order_settle(order_hash, OrderState::Rejected, None).await?;
-        self.commit(txn).await?;
-        tracing::warn!(order = order_hash, why, "the agent refused the order");
-        Ok(())
     }
 
     /// The client's orders that have no answer yet: hash, message, and the agent's URL.
@@ -356,7 +368,8 @@ impl Service {
     /// # Errors
     /// A database that fails.
     pub async fn order_views(&self) -> Result<Vec<OrderView>, Refused> {
-        Ok(self.inner.store.order_list().await?.into_iter().map(view).collect())
+        let rows = self.inner.store.order_list().await?.into_iter();
+        Ok(rows.map(|row| self.order_shown(row)).collect())
     }
 
     /// One order, by its hash or a beginning of it.
@@ -364,12 +377,18 @@ impl Service {
     /// # Errors
     /// `NotFound`.
     pub async fn order_view(&self, hash: &str) -> Result<OrderView, Refused> {
-        Ok(view(self.order_by(hash).await?))
+        Ok(self.order_shown(self.order_by(hash).await?))
+    }
+
+    fn order_shown(&self, row: OrderRow) -> OrderView {
+        let mut view = view(row);
+        let of = view.channel.map(|channel| channel.to_string());
+        view.progress = self.inner.progress.get(of.as_ref().unwrap_or(&view.hash));
+        view
     }
 
     async fn order_by(&self, hash: &str) -> Result<OrderRow, Refused> {
-        let mut rows = self.inner.store.order_list().await?;
-        rows.retain(|row| row.hash.starts_with(hash));
+        let mut rows = self.inner.store.order_like(hash).await?;
         match (rows.pop(), rows.len()) {
             (Some(row), 0) => Ok(row),
             (None, _) => Err(Refused::not_found(format!("no order's hash begins with {hash:?}"))),
@@ -395,6 +414,7 @@ fn view(row: OrderRow) -> OrderView {
     let reply: Option<Value> =
         row.reply.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let channel = reply.and_then(|reply| reply.get("channel")?.as_str()?.parse().ok());
+    let refusal = refusal::reason(&row);
     let fingerprint = row.client.parse::<PublicKey>().map(|key| key.fingerprint());
     OrderView {
         hash: row.hash,
@@ -403,5 +423,7 @@ fn view(row: OrderRow) -> OrderView {
         client: fingerprint.unwrap_or(row.client),
         channel,
         created_at: row.created_at,
+        progress: None,
+        refusal,
     }
 }

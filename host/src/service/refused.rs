@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelError;
+use crate::domain::present::clip;
 use crate::store::StoreError;
 
 /// A stable code and a sentence.
@@ -26,6 +27,27 @@ impl Refused {
     /// Something that is not there.
     pub fn not_found(text: impl fmt::Display) -> Self {
         Self::new("NotFound", text)
+    }
+
+    /// Whether the same order may be taken later.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.code.as_ref(),
+            "Internal"
+                | "NotFound"
+                | "TooManyRequests"
+                | "TooSlow"
+                | "TooManyOrders"
+                | "TooManyChannels"
+                | "TooManyWaiting"
+                | "ProductNotReady"
+                | "SupplyExhausted"
+        )
+    }
+
+    /// As it comes from a stranger: no longer than there is room for.
+    pub fn clipped(self) -> Self {
+        Self { code: clip(&self.code).into(), text: clip(&self.text) }
     }
 
     /// A failure of this node's own; details are for the log alone.

@@ -21,6 +21,9 @@ const LATE_REPORTS: UnixSeconds = 60;
 /// The most reports in one commit.
 const GROUP: usize = 4096;
 
+/// How often others get their turn before a group is taken that is still growing.
+const GATHER: usize = 32;
+
 /// One report on its way to the disk.
 struct Report {
     product: Uuid,
@@ -63,6 +66,7 @@ impl UsageWriter {
 async fn write(store: Store, attention: Arc<Attention>, mut queue: mpsc::Receiver<Report>) {
     let mut group = Vec::new();
     while queue.recv_many(&mut group, GROUP).await > 0 {
+        gather(&mut queue, &mut group).await;
         // In key order: a page of the database is then touched once.
         group.sort_by_key(|report| report.session);
         let outcomes = save(&store, &attention, &group).await.unwrap_or_else(|error| {
@@ -72,6 +76,23 @@ async fn write(store: Store, attention: Arc<Attention>, mut queue: mpsc::Receive
         for (report, outcome) in group.drain(..).zip(outcomes) {
             // Whoever asked may have given up.
             let _ = report.answer.send(outcome);
+        }
+    }
+}
+
+/// Whoever was answered a moment ago is about to report again: to let them is cheaper than a commit
+/// of their own. It takes no time where nobody comes.
+async fn gather(queue: &mut mpsc::Receiver<Report>, group: &mut Vec<Report>) {
+    for _ in 0..GATHER {
+        tokio::task::yield_now().await;
+        let before = group.len();
+        while group.len() < GROUP
+            && let Ok(report) = queue.try_recv()
+        {
+            group.push(report);
+        }
+        if group.len() == before {
+            return;
         }
     }
 }

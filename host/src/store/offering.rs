@@ -96,6 +96,17 @@ impl Store {
         rows.map_err(StoreError::at("listing offerings"))?.iter().map(offering).collect()
     }
 
+    /// Offerings that orders are taken for, in the order of their hashes, after one of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn offering_page(&self, after: &str, limit: u32) -> Result<Vec<OfferingRow>> {
+        let sql = "SELECT * FROM offerings WHERE hash > $1 AND withdrawn_at IS NULL \
+                   AND supply_left > 0 ORDER BY hash LIMIT $2";
+        let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(&self.pool).await;
+        rows.map_err(StoreError::at("listing offerings"))?.iter().map(offering).collect()
+    }
+
     /// One offering.
     ///
     /// # Errors
@@ -122,6 +133,17 @@ impl Store {
         let sql = "SELECT * FROM orders ORDER BY created_at DESC, hash";
         let rows = sqlx::query(sql).fetch_all(&self.pool).await;
         rows.map_err(StoreError::at("listing orders"))?.iter().map(order).collect()
+    }
+
+    /// The orders whose hash begins with a text.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn order_like(&self, beginning: &str) -> Result<Vec<OrderRow>> {
+        // Behind every hash with this beginning; `g` comes after the digits of a hash.
+        let sql = "SELECT * FROM orders WHERE hash >= $1 AND hash < $1 || 'g' ORDER BY hash";
+        let rows = sqlx::query(sql).bind(beginning).fetch_all(&self.pool).await;
+        rows.map_err(StoreError::at("looking for an order"))?.iter().map(order).collect()
     }
 }
 
@@ -248,6 +270,21 @@ impl Txn {
     pub async fn order_count_since(&mut self, client: &str, since: UnixSeconds) -> Result<u64> {
         let sql = "SELECT COUNT(*) FROM orders WHERE client = $1 AND created_at >= $2";
         let query = sqlx::query_scalar(sql).bind(client).bind(to_db(since));
+        let count = query.fetch_one(&mut *self.inner).await;
+        count.map(from_db).map_err(StoreError::at("counting orders"))
+    }
+
+    /// How many orders wait for a decision: of one client, or of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn order_count_waiting(&mut self, client: Option<&str>) -> Result<u64> {
+        let sql = match client {
+            Some(_) => "SELECT COUNT(*) FROM orders WHERE state = 'waiting' AND client = $1",
+            None => "SELECT COUNT(*) FROM orders WHERE state = 'waiting'",
+        };
+        let query = sqlx::query_scalar(sql);
+        let query = client.map_or(query, |client| sqlx::query_scalar(sql).bind(client));
         let count = query.fetch_one(&mut *self.inner).await;
         count.map(from_db).map_err(StoreError::at("counting orders"))
     }

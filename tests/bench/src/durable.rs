@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use crate::Effort;
 use crate::figures::{Figures, nanoseconds};
 use crate::messages::settings;
+use crate::node::resident;
 
 /// The sides of the table: callers at once, and channels in the database.
 const CALLERS: [u64; 3] = [1, 64, 1024];
@@ -73,7 +74,7 @@ fn of_size(path: &Path, channels: u64, effort: Effort) -> anyhow::Result<Vec<Dur
     for group in CALLERS {
         raw.push(runtime.block_on(seed::raw(path, channels, group, effort.time))?);
     }
-    let before = resident()?;
+    let before = resident(std::process::id())?;
     let core = {
         let _runtime = runtime.enter();
         let store = runtime.block_on(Store::open(path))?;
@@ -88,7 +89,7 @@ fn of_size(path: &Path, channels: u64, effort: Effort) -> anyhow::Result<Vec<Dur
         rows.push(Durable { what: "UpdateSession", raw_per_second: Some(raw), ..row });
     }
     if let Some(last) = rows.last_mut() {
-        let grown = resident()?.saturating_sub(before) as f64;
+        let grown = resident(std::process::id())?.saturating_sub(before) as f64;
         last.memory_per_session = Some(grown / channels as f64);
     }
     let identity = Identity::from_entropy(seed::ENTROPY);
@@ -147,12 +148,4 @@ async fn load(
         raw_per_second,
         memory_per_session,
     })
-}
-
-/// Memory of this process, in bytes.
-fn resident() -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
-    Ok(kilobytes * 1024)
 }

@@ -13,6 +13,8 @@ mod calls;
 mod durable;
 mod figures;
 mod messages;
+mod node;
+mod proxy;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +38,11 @@ struct Effort {
     channels: u64,
     /// How long a load goes on.
     time: Duration,
+    /// Transfers of so many bytes, and how often.
+    bytes: u64,
+    rounds: usize,
+    /// The most connections at once.
+    connections: usize,
 }
 
 const FULL: Effort = Effort {
@@ -44,6 +51,9 @@ const FULL: Effort = Effort {
     arrivals: 20,
     channels: 1_000_000,
     time: Duration::from_secs(3),
+    bytes: 512 << 20,
+    rounds: 11,
+    connections: 10_000,
 };
 const QUICK: Effort = Effort {
     batches: 200,
@@ -51,6 +61,9 @@ const QUICK: Effort = Effort {
     arrivals: 3,
     channels: 1_000,
     time: Duration::from_millis(300),
+    bytes: 32 << 20,
+    rounds: 3,
+    connections: 500,
 };
 
 fn main() -> ExitCode {
@@ -63,22 +76,40 @@ fn main() -> ExitCode {
     }
 }
 
+/// What there is to be measured, in this order.
+const SECTIONS: [&str; 5] = ["calls", "messages", "arrival", "proxy", "durable"];
+
 fn run() -> anyhow::Result<()> {
-    let (mut json, mut effort) = (false, FULL);
+    let (mut json, mut effort, mut only) = (false, FULL, Vec::new());
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--json" => json = true,
             "--quick" => effort = QUICK,
-            other => bail!("{other}: known are --json and --quick"),
+            section if SECTIONS.contains(&section) => only.push(argument),
+            other => bail!("{other}: known are --json, --quick and {}", SECTIONS.join(", ")),
         }
     }
+    let wanted = |section: &str| only.is_empty() || only.iter().any(|name| name == section);
     let built = std::env::current_exe().context("where this binary is")?;
     let built = built.parent().context("a binary in a directory")?;
-    let mut rows = calls::measure(&expected(built, "libmeasured.so")?, effort)?;
-    rows.extend(messages::measure(&expected(built, "libmeasured.so")?, effort)?);
-    let (binary, echo) = (expected(built, "privatix")?, expected(built, "libecho.so")?);
-    rows.push(arrival::measure(&binary, &echo, effort)?);
-    let report = Report::new(rows, durable::measure(effort)?);
+    let file = |name| expected(built, name);
+    let mut report = Report::default();
+    if wanted("calls") {
+        report.rows.extend(calls::measure(&file("libmeasured.so")?, effort)?);
+    }
+    if wanted("messages") {
+        report.rows.extend(messages::measure(&file("libmeasured.so")?, effort)?);
+    }
+    if wanted("arrival") {
+        report.rows.push(arrival::measure(&file("privatix")?, &file("libecho.so")?, effort)?);
+    }
+    if wanted("proxy") {
+        report.proxy = Some(proxy::measure(&file("privatix")?, &file("libproxy.so")?, effort)?);
+    }
+    if wanted("durable") {
+        report.durable = durable::measure(effort)?;
+    }
+    let report = report.finished();
     println!("{}", if json { serde_json::to_string_pretty(&report)? } else { report.to_string() });
     Ok(())
 }

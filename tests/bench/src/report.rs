@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::durable::Durable;
 use crate::figures::Row;
+use crate::proxy::{self, Proxy};
 
 pub(crate) const NANOSECOND: f64 = 1.0;
 pub(crate) const MICROSECOND: f64 = 1e3;
@@ -15,18 +16,23 @@ pub(crate) const MILLISECOND: f64 = 1e6;
 const HEAD: [&str; 8] =
     ["what", "p50", "p99", "per second", "floor", "floor p50", "ratio", "target"];
 
+const PROXY_HEAD: [&str; 6] = ["proxy", "connections", "MiB/s", "plain MiB/s", "share", "target"];
+
+const MEBIBYTE: f64 = 1_048_576.0;
+
 const DURABLE_HEAD: [&str; 9] =
     ["on disk", "channels", "callers", "per second", "p50", "p99", "by hand", "share", "B/session"];
 
 /// Everything that was measured, and where.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
-    rows: Vec<Row>,
-    durable: Vec<Durable>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) durable: Vec<Durable>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Machine {
     cpu: String,
@@ -36,8 +42,9 @@ struct Machine {
 }
 
 impl Report {
-    pub(crate) fn new(rows: Vec<Row>, durable: Vec<Durable>) -> Self {
-        Self { machine: Machine::this(), rows, durable }
+    /// With what is to be said of the machine once all is measured.
+    pub(crate) fn finished(self) -> Self {
+        Self { machine: Machine::this(), ..self }
     }
 }
 
@@ -61,27 +68,79 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { cpu, cores, load } = &self.machine;
         writeln!(out, "{cpu}, {cores} cores, load {load}\n")?;
-        let mut lines = vec![HEAD.map(str::to_owned)];
-        lines.extend(self.rows.iter().map(line));
-        table(out, &lines)?;
-        writeln!(out)?;
-        if let Some(callers) = self.rows.iter().map(|row| row.callers).find(|number| *number > 1) {
-            writeln!(out, "p50, p99: one caller; per second: {callers} callers at once")?;
+        if !self.rows.is_empty() {
+            rows(&self.rows, out)?;
         }
-        for row in self.rows.iter().filter(|row| row.misses_target()) {
-            write!(out, "target missed: {}", row.what)?;
-            match (&row.floor, row.target) {
-                (Some(floor), Some(target)) if floor.p50 >= target => {
-                    writeln!(out, " (its floor alone takes {} here)", time(floor.p50))?;
-                }
-                _ => writeln!(out)?,
-            }
+        if let Some(found) = &self.proxy {
+            proxy(found, out)?;
         }
-        writeln!(out)?;
-        let mut lines = vec![DURABLE_HEAD.map(str::to_owned)];
-        lines.extend(self.durable.iter().map(durable));
-        table(out, &lines)
+        if !self.durable.is_empty() {
+            let mut lines = vec![DURABLE_HEAD.map(str::to_owned)];
+            lines.extend(self.durable.iter().map(durable));
+            table(out, &lines)?;
+        }
+        Ok(())
     }
+}
+
+fn rows(rows: &[Row], out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut lines = vec![HEAD.map(str::to_owned)];
+    lines.extend(rows.iter().map(line));
+    table(out, &lines)?;
+    writeln!(out)?;
+    if let Some(callers) = rows.iter().map(|row| row.callers).find(|number| *number > 1) {
+        writeln!(out, "p50, p99: one caller; per second: {callers} callers at once")?;
+    }
+    for row in rows.iter().filter(|row| row.misses_target()) {
+        write!(out, "target missed: {}", row.what)?;
+        match (&row.floor, row.target) {
+            (Some(floor), Some(target)) if floor.p50 >= target => {
+                writeln!(out, " (its floor alone takes {} here)", time(floor.p50))?;
+            }
+            _ => writeln!(out)?,
+        }
+    }
+    writeln!(out)
+}
+
+fn proxy(found: &Proxy, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut lines = vec![PROXY_HEAD.map(str::to_owned)];
+    for row in &found.throughput {
+        let share = row.per_second / row.plain_per_second;
+        lines.push([
+            "bytes through both modules".to_owned(),
+            row.connections.to_string(),
+            format!("{:.0}", row.per_second / MEBIBYTE),
+            format!("{:.0}", row.plain_per_second / MEBIBYTE),
+            format!("{share:.2}"),
+            format!(">= {}", proxy::TARGET),
+        ]);
+    }
+    table(out, &lines)?;
+    for row in &found.throughput {
+        if row.per_second / row.plain_per_second < proxy::TARGET {
+            writeln!(out, "target missed: {} connections", row.connections)?;
+        }
+    }
+    let crowd = &found.crowd;
+    if let Some(note) = &crowd.note {
+        writeln!(out, "fewer than wanted: {note}")?;
+    }
+    writeln!(
+        out,
+        "{} connections through the agent's module: {:.0}/s opened, {:.1} KiB each; an echo \
+             among them {} (p99 {}), beside a peer that does not read {} (p99 {}); a transfer \
+             beside them {:.0} MiB/s",
+        crowd.connections,
+        crowd.opened_per_second,
+        crowd.bytes_each / 1024.0,
+        time(crowd.echo.p50),
+        time(crowd.echo.p99),
+        time(crowd.echo_beside_slow.p50),
+        time(crowd.echo_beside_slow.p99),
+        crowd.transfer / MEBIBYTE,
+    )?;
+    writeln!(out)
 }
 
 /// Columns as wide as they need to be; the first and the fifth are text.

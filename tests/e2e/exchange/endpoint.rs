@@ -116,9 +116,39 @@ fn what_is_not_http() {
 }
 
 #[test]
+fn offerings_come_in_pages() {
+    let seller = Seller::open();
+    let mut made: Vec<String> = (0..5).map(|_| seller.offer(1)).collect();
+    made.sort();
+    let page = |query: &str| {
+        let answer = ask(seller.address, "GET", &format!("/v1/offerings{query}"), b"");
+        assert_eq!(answer.status, 200, "{query}");
+        let hash = |offering| privatix_plugin_api::json::hash(offering).expect("a hash");
+        let list: Vec<String> =
+            answer.body["offerings"].as_array().expect("a list").iter().map(hash).collect();
+        (list, answer.body["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(page(""), (made.clone(), None));
+    assert_eq!(page("?limit=5"), (made.clone(), None));
+    assert_eq!(page("?limit=2"), (made[..2].to_vec(), Some(made[1].clone())));
+    assert_eq!(
+        page(&format!("?limit=2&after={}", made[1])),
+        (made[2..4].to_vec(), Some(made[3].clone()))
+    );
+    assert_eq!(page(&format!("?limit=2&after={}", made[3])), (made[4..].to_vec(), None));
+    assert_eq!(page(&format!("?after={}", made[4])), (Vec::new(), None));
+    assert_eq!(page("?limit=0").0.len(), 1);
+    assert_eq!(page("?of=a+newer+version").0.len(), 5);
+    for query in ["?limit=x", "?limit=-1", "?limit=99999999999"] {
+        let found = ask(seller.address, "GET", &format!("/v1/offerings{query}"), b"").word();
+        assert_eq!(found, "400 BadRequest", "{query}");
+    }
+}
+
+#[test]
 fn many_idle_connections_keep_nobody_out() {
     const IDLE: usize = 500;
-    let seller = Seller::open();
+    let seller = Seller::configured("[exchange]\nconnections_per_address = 512\n");
     let idle: Vec<_> = (0..IDLE).map(|_| connect(seller.address)).collect();
     untouched(&seller);
     drop(idle);

@@ -13,7 +13,7 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::seller::{client, with};
+use super::seller::{client, order, with};
 use super::wire::ask;
 use crate::support::trade::{draft, free_port};
 use crate::support::{Package, Pair, wait_for};
@@ -22,6 +22,8 @@ use crate::support::{Package, Pair, wait_for};
 enum Act {
     /// Sends another message instead.
     Say(Value),
+    /// The same, as a refusal.
+    Refuse(Value),
     /// Sends other bytes, and these after them for as long as somebody reads.
     Send(&'static str, &'static [u8]),
 }
@@ -74,6 +76,7 @@ fn pass(mut stream: TcpStream, there: SocketAddr, twist: &Mutex<Twist>) -> Optio
     match act {
         None => stream.write_all(say(answer.status, &answer.body).as_bytes()).ok(),
         Some(Act::Say(body)) => stream.write_all(say(200, &body).as_bytes()).ok(),
+        Some(Act::Refuse(body)) => stream.write_all(say(403, &body).as_bytes()).ok(),
         Some(Act::Send(head, more)) => {
             stream.write_all(head.as_bytes()).ok()?;
             while !more.is_empty() {
@@ -174,7 +177,7 @@ fn offerings_that_were_touched_are_not_kept() {
     let thief = || client(66);
     let says = |message: Value| Some(Act::Say(json!({ "offerings": [message] })));
     let own = json!({ "agentPublicKey": thief().public().signing });
-    let twists: [(&str, Twist); 11] = [
+    let twists: [(&str, Twist); 13] = [
         (
             "BadOfferingSignature",
             Box::new(move |_, a| says(with(&a["offerings"][0], &json!({ "serviceName": "free" })))),
@@ -201,6 +204,15 @@ fn offerings_that_were_touched_are_not_kept() {
         ("BadOffering", Box::new(move |_, _| says(json!({})))),
         ("BadOffering", Box::new(move |_, _| says(json!("an offering")))),
         ("NotFetched", Box::new(|_, _| Some(Act::Say(json!({ "offerings": {} }))))),
+        // Pages without an end, and one that leads elsewhere.
+        (
+            "do not go on",
+            Box::new(|_, _| Some(Act::Say(json!({ "offerings": [], "next": "0".repeat(64) })))),
+        ),
+        (
+            "is no hash",
+            Box::new(|_, _| Some(Act::Say(json!({ "offerings": [], "next": "@elsewhere/" })))),
+        ),
         ("NotFetched", Box::new(|_, _| Some(Act::Send(AWAY, b"")))),
         ("NotFetched", Box::new(|_, _| Some(Act::Send(ENDLESS, SPACES)))),
         ("NotFetched", Box::new(|_, _| Some(Act::Send(NOISE, b"")))),
@@ -281,6 +293,55 @@ fn replies_to_orders_that_were_touched_make_no_channel() {
     street.middle.be_honest();
     let channel = street.pair.accepted(&two);
     street.pair.client.wait_channel(channel, Status::Active);
+}
+
+#[test]
+fn only_the_agents_own_refusal_makes_a_client_give_up() {
+    let street = Street::new();
+    street.pair.fetch();
+    let refused = json!({ "code": "OrderRejected", "text": "no" });
+    // The agent's own word, but on an order of somebody else.
+    let late = json!({ "expires": 1 });
+    let foreign = order(&street.offering, &client(5), &late);
+    let foreign = ask(listener_of(&street.pair), "POST", ORDERS, foreign.to_string().as_bytes());
+    assert_eq!(foreign.word(), "400 OrderExpired");
+    let (unsigned, by_thief, other_kind) = (refused.clone(), refused.clone(), refused);
+    let twists = [
+        ("MalformedRefusal", on_orders(move |_| Act::Refuse(unsigned.clone()))),
+        (
+            "BadRefusalSignature",
+            on_orders(move |a| {
+                let refusal = with(a, &by_thief);
+                Act::Refuse(signed_by(&client(66), Kind::OrderRefusal, &refusal, &json!({})))
+            }),
+        ),
+        // What the agent has signed, as if it were a refusal.
+        ("BadRefusalSignature", on_orders(move |a| Act::Refuse(with(a, &other_kind)))),
+        ("ForeignRefusal", on_orders(move |_| Act::Refuse(foreign.body.clone()))),
+    ];
+    let mut made = Vec::new();
+    for (expected, twist) in twists {
+        street.middle.act(twist);
+        let order = street.order();
+        street.wait_log(&[&order.hash, "not refused for good", expected]);
+        let view: OrderView =
+            street.pair.client.get(&format!("/v1/orders/{}", order.hash)).expect("the order");
+        assert_eq!(view.state, "waiting", "{expected}");
+        made.push(order);
+    }
+    street.middle.be_honest();
+    for order in &made {
+        street.pair.accepted(order);
+    }
+    // The agent means it, and whoever passes it on does not change that.
+    let path = format!("/v1/offerings/{}/withdraw", street.offering);
+    let _: Value = street.pair.agent.post(&path, &json!(null)).expect("withdrawn");
+    let order = street.order();
+    let refusal = wait_for("a refusal", || {
+        let order: OrderView = street.pair.client.get(&format!("/v1/orders/{}", order.hash))?;
+        (order.state == "rejected").then_some(order.refusal)
+    });
+    assert_eq!(refusal.expect("a reason").code, "OfferingWithdrawn");
 }
 
 #[test]

@@ -125,6 +125,39 @@ fn no_more_is_sold_than_there_is() {
 }
 
 #[test]
+fn only_so_many_orders_wait_for_the_operator() {
+    let named = client(9);
+    let seller = Seller::configured(&format!(
+        "[agent]\norders = \"manual\"\nmax_waiting_orders_per_client = 2\nmax_waiting_orders = 3\n\
+         allowlist = [\"{}\"]\n",
+        named.public().signing
+    ));
+    let offering = seller.offer(9);
+    let order = |client| order(&offering, client, &json!({}));
+    let [me, other, third] = [1, 2, 3].map(client);
+    let full = "429 TooManyWaiting";
+    let first = order(&me);
+    assert_eq!(seller.order(&first).status, 202);
+    assert_eq!(seller.order(&order(&me)).status, 202);
+    assert_eq!(seller.order(&order(&me)).word(), full, "of one client");
+    assert_eq!(seller.order(&order(&other)).status, 202);
+    assert_eq!(seller.order(&order(&third)).word(), full, "of all strangers");
+    assert_eq!(seller.order(&first).status, 202, "known already");
+    // Whom the operator knows is not kept out by strangers.
+    assert_eq!(seller.order(&order(&named)).status, 202);
+    let waiting: Vec<Value> = seller.node.get("/v1/orders").expect("listed");
+    assert_eq!(waiting.len(), 4);
+    let decide = |hash: &str, what: &str| {
+        let path = format!("/v1/orders/{hash}/{what}");
+        seller.node.post::<Value>(&path, &json!(null)).expect("decided")
+    };
+    for waiting in &waiting[..2] {
+        decide(waiting["hash"].as_str().expect("a hash"), "reject");
+    }
+    assert_eq!(seller.order(&order(&third)).status, 202, "there is room again");
+}
+
+#[test]
 fn one_client_may_have_and_order_so_much() {
     let seller = Seller::configured(
         "[agent]\norders = \"open\"\nmax_channels_per_client = 1\nmax_orders_per_hour = 2\n",

@@ -41,7 +41,7 @@ fn who_does_not_finish_is_not_waited_for() {
 #[test]
 fn idle_connections_give_way() {
     const MORE: usize = 600;
-    let seller = Seller::open();
+    let seller = Seller::configured("[exchange]\nconnections_per_address = 512\n");
     let idle: Vec<_> = (0..MORE).map(|_| connect(seller.address)).collect();
     assert_eq!(ask(seller.address, "GET", "/v1/offerings", b"").status, 200);
     let held = std::fs::read_dir(format!("/proc/{}/fd", seller.node.pid())).expect("listed");

@@ -96,6 +96,32 @@ fn no_damage_to_an_order_goes_unnoticed() {
 }
 
 #[test]
+fn refusals() {
+    let hash = json::hash(&order()).expect("a hash");
+    let refusal = json!({"order": hash, "code": "OrderRejected", "text": "no"});
+    let checked = |message: &Value| {
+        let agent = identity(AGENT).public().signing;
+        check_refusal(message, &agent, &hash).map(drop).map_err(|error| error.code())
+    };
+    for (kind, changes, signer, expected) in [
+        (Kind::OrderRefusal, json!({}), AGENT, Ok(())),
+        (Kind::OrderRefusal, json!({}), MALLORY, Err("BadRefusalSignature")),
+        (Kind::OrderRefusal, json!({}), CLIENT, Err("BadRefusalSignature")),
+        (Kind::OrderReply, json!({}), AGENT, Err("BadRefusalSignature")),
+        (Kind::OrderRefusal, json!({"order": "cd".repeat(32)}), AGENT, Err("ForeignRefusal")),
+        (Kind::OrderRefusal, json!({"order": null}), AGENT, Err("MalformedRefusal")),
+        (Kind::OrderRefusal, json!({"code": 7}), AGENT, Err("MalformedRefusal")),
+        (Kind::OrderRefusal, json!({"text": null}), AGENT, Err("MalformedRefusal")),
+    ] {
+        let message = with(kind, &refusal, &changes, &identity(signer));
+        assert_eq!(checked(&message), expected, "{kind} {changes} by {signer}");
+    }
+    assert_eq!(checked(&refusal), Err("BadRefusalSignature"), "unsigned");
+    let refusal = with(Kind::OrderRefusal, &refusal, &json!({}), &identity(AGENT));
+    check_damage(&refusal, ["MalformedRefusal", "BadRefusalSignature"], checked);
+}
+
+#[test]
 fn replies() {
     let hash = json::hash(&order()).expect("a hash");
     let reply = json!({"order": hash, "channel": CHANNEL});

@@ -9,7 +9,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// The same, and no longer than an error message has room for.
-pub(in crate::domain) fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     let mut characters = text.chars();
     let mut shown = characters.by_ref().take(MAX_CLIPPED).fold(String::new(), push);
     if characters.next().is_some() {

@@ -316,6 +316,8 @@ fn settings(role: Role) -> Settings {
         allowlist: Vec::new(),
         max_channels_per_client: 10,
         max_orders_per_hour: 10,
+        max_waiting_orders_per_client: 5,
+        max_waiting_orders: 1000,
         service_endpoint_address: None,
         allow_foreign_payment_receiver: false,
         tolerance: 3,
