@@ -184,7 +184,7 @@ fn manifest_section(library: &[u8]) -> (usize, &[u8]) {
 }
 
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace").to_owned()
 }
 
 /// Where the built modules are. `cargo xtask test` builds them and says where; without it they
