@@ -4,6 +4,7 @@
 //! report is the same number of rows in one grouped statement and one commit, made by hand on the
 //! same file in the same run.
 
+pub(crate) mod billing;
 mod seed;
 
 use std::path::Path;

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 }
 
 /// What there is to be measured, in this order.
-const SECTIONS: [&str; 5] = ["calls", "messages", "arrival", "proxy", "durable"];
+const SECTIONS: [&str; 6] = ["calls", "messages", "arrival", "billing", "proxy", "durable"];
 
 fn run() -> anyhow::Result<()> {
     let (mut json, mut effort, mut only) = (false, FULL, Vec::new());
@@ -102,6 +102,9 @@ fn run() -> anyhow::Result<()> {
     }
     if wanted("arrival") {
         report.rows.push(arrival::measure(&file("privatix")?, &file("libecho.so")?, effort)?);
+    }
+    if wanted("billing") {
+        report.rows.extend(durable::billing::measure(effort)?);
     }
     if wanted("proxy") {
         report.proxy = Some(proxy::measure(&file("privatix")?, &file("libproxy.so")?, effort)?);

@@ -119,7 +119,7 @@ fn rising() -> u64 {
     u64::try_from(nanoseconds).unwrap_or(u64::MAX)
 }
 
-async fn open(path: &Path) -> anyhow::Result<SqliteConnection> {
+pub(super) async fn open(path: &Path) -> anyhow::Result<SqliteConnection> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
