@@ -6,7 +6,7 @@ use privatix_plugin_api::message::ClientKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::account::key;
+use super::account::{key, unknown};
 use super::billing::alarm;
 use super::offering::{hash, parsed};
 use super::{Refused, Service};
@@ -15,7 +15,7 @@ use crate::domain::back_off::soon;
 use crate::domain::cheque::{self, Bundle, Cheque, Expect, Receipt};
 use crate::domain::identity::PublicKey;
 use crate::domain::signed::{self, Kind};
-use crate::store::{ChequeRow, StoreError, Txn};
+use crate::store::{ChannelRow, ChequeRow, StoreError, Txn};
 
 /// A cheque as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,33 +58,47 @@ impl Service {
         self.only(Role::Agent)?;
         let refused = |error: cheque::ChequeError| Refused::new(error.code(), crate::chain(&error));
         let channel = cheque::read(message).map_err(refused)?.channel;
-        let unknown = || Refused::new("ChannelNotFound", "there is no such channel");
-        let mut txn = self.inner.store.begin().await?;
-        let row = txn.channel_find(channel).await?.ok_or_else(unknown)?;
-        let paid = txn.billing_get(channel).await?.ok_or_else(unknown)?.paid;
+        let row = self.channel_row(channel).await?;
+        let known = self.inner.store.billing_some(&[channel]).await?.pop().ok_or_else(unknown)?;
         let expect = Expect {
             agent: &self.inner.identity.public().signing,
             client: &key(&row)?,
             channel,
             offering: &row.offering,
             deposit: row.deposit,
-            paid,
+            paid: known.paid,
         };
+        // Before the write lock is taken: whoever asks is a stranger until the signature is good.
         let cheque = cheque::check(message, &expect).map_err(refused)?;
-        if cheque.balance > paid {
-            let terms = self.terms_of(&row.offering).await?;
-            txn.cheque_put(&received(&cheque, message)).await?;
-            let alarm = alarm(&terms, row.deposit, cheque.balance);
-            txn.billing_set(channel, cheque.balance, alarm).await?;
-            self.commit(txn).await?;
-            tracing::info!(%channel, balance = cheque.balance, before = paid, "cheque received");
-            let rows = self.inner.store.billing_some(&[channel]).await?;
-            self.bill(rows).await?;
+        if cheque.balance > known.paid {
+            self.keep_cheque(&row, &cheque, message).await?;
         }
         let account = self.account_now(channel).await?;
         let receipt = Receipt { cheque: hash(message)?, account };
         signed::sign(Kind::Receipt, receipt, &self.inner.identity)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))
+    }
+
+    /// Keeps a good cheque, unless a higher one has come meanwhile, and looks at its channel at once.
+    async fn keep_cheque(
+        &self,
+        row: &ChannelRow,
+        cheque: &Cheque,
+        message: &Value,
+    ) -> Result<(), Refused> {
+        let (channel, balance) = (row.id, cheque.balance);
+        let terms = self.terms_of(&row.offering).await?;
+        let mut txn = self.inner.store.begin().await?;
+        let before = txn.billing_get(channel).await?.map_or(0, |known| known.paid);
+        if balance > before {
+            txn.cheque_put(&received(cheque, message)).await?;
+            txn.billing_set(channel, balance, alarm(&terms, row.deposit, balance)).await?;
+            self.commit(txn).await?;
+            tracing::info!(%channel, balance, before, "cheque received");
+        }
+        let rows = self.inner.store.billing_some(&[channel]).await?;
+        self.bill(rows).await?;
+        Ok(())
     }
 
     /// The client: signs a balance and has it sent.

@@ -11,6 +11,7 @@ use crate::clock::{self, UnixSeconds};
 use crate::domain::account::Account;
 use crate::domain::billing::{self, Dispute, Outlook};
 use crate::domain::offering::UnitType;
+use crate::store::BillingRow;
 
 /// What a channel's use costs and what is paid for it, in the smallest unit of money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,41 +69,48 @@ pub struct DisputeView {
 }
 
 impl Service {
-    pub(super) async fn money(&self, channel: ClientKey) -> Result<Option<MoneyView>, Refused> {
-        let mut rows = self.inner.store.billing_some(&[channel]).await?;
-        let Some(row) = rows.pop() else { return Ok(None) };
+    /// The money of a channel: what is known of it in one row. What was said and sent is added by
+    /// [`Service::money_in_full`].
+    pub(super) async fn money(&self, row: &BillingRow) -> Result<Option<MoneyView>, Refused> {
         let Some(terms) = self.terms(&row.offering).await? else { return Ok(None) };
-        let mut view = MoneyView {
+        let facts = self.client_facts(row);
+        let (outlook, dispute) = match self.role() {
+            Role::Agent if row.state.status == Status::Terminated => (Vec::new(), None),
+            Role::Agent => {
+                (billing::agent_outlook(&terms, &agent_facts(row), clock::unix_now()), None)
+            }
+            Role::Client => {
+                (billing::client_outlook(&terms, &facts), billing::dispute(&terms, &facts))
+            }
+        };
+        Ok(Some(MoneyView {
             unit_type: terms.unit_type,
             unit_size: terms.unit_size,
             unit_price: terms.unit_price,
             cost: terms.cost(row.usage, row.deposit),
             paid: row.paid,
             deposit: row.deposit,
-            outlook: Vec::new(),
+            outlook,
             agent: None,
-            dispute: None,
+            dispute: dispute.map(|Dispute { asked, bound }| DisputeView { asked, bound }),
             unsent: false,
             retry: None,
-        };
-        if self.role() == Role::Agent {
-            if row.state.status != Status::Terminated {
-                let now = clock::unix_now();
-                view.outlook = billing::agent_outlook(&terms, &agent_facts(&row), now);
+        }))
+    }
+
+    /// The money of a channel with what its agent has signed and what is on its way.
+    pub(super) async fn money_in_full(
+        &self,
+        row: &BillingRow,
+    ) -> Result<Option<MoneyView>, Refused> {
+        let mut view = self.money(row).await?;
+        if let (Some(view), Role::Client) = (&mut view, self.role()) {
+            view.agent = self.agent_said(row.id).await?;
+            if let Some(cheque) = self.inner.store.cheque_get(row.id).await? {
+                (view.unsent, view.retry) = (cheque.due.is_some(), retry(&cheque));
             }
-            return Ok(Some(view));
         }
-        let facts = self.client_facts(&row);
-        if !facts.over {
-            view.outlook = billing::client_outlook(&terms, &facts);
-        }
-        view.agent = self.agent_said(channel).await?;
-        view.dispute = billing::dispute(&terms, &facts)
-            .map(|Dispute { asked, bound }| DisputeView { asked, bound });
-        if let Some(cheque) = self.inner.store.cheque_get(channel).await? {
-            (view.unsent, view.retry) = (cheque.due.is_some(), retry(&cheque));
-        }
-        Ok(Some(view))
+        Ok(view)
     }
 
     async fn agent_said(&self, channel: ClientKey) -> Result<Option<AgentSaid>, Refused> {

@@ -1,6 +1,6 @@
 //! Channels and sessions as their users see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::account::unknown;
 use super::money::MoneyView;
 use super::{Refused, Service};
 use crate::clock::UnixSeconds;
@@ -73,20 +74,37 @@ impl Service {
     /// # Errors
     /// A database that fails.
     pub async fn channel_views(&self) -> Result<Vec<ChannelView>, Refused> {
-        let mut views = Vec::new();
-        for row in self.inner.store.channel_list().await? {
-            views.push(self.view(row).await?);
+        let rows = self.inner.store.channel_list().await?;
+        let products = self.inner.store.product_list().await?;
+        let mut billed = HashMap::new();
+        for some in rows.chunks(1024) {
+            let ids: Vec<_> = some.iter().map(|row| row.id).collect();
+            let read = self.inner.store.billing_some(&ids).await?;
+            billed.extend(read.into_iter().map(|row| (row.id, row)));
+        }
+        let mut views = Vec::with_capacity(rows.len());
+        for row in rows {
+            let name = products.iter().find(|product| product.id == row.product);
+            let name = name.map(|product| product.name.clone()).unwrap_or_default();
+            let billing = billed.get(&row.id).ok_or_else(unknown)?;
+            let money = self.money(billing).await?;
+            views.push(view(row, name, billing.usage, money));
         }
         Ok(views)
     }
 
-    /// One channel.
+    /// One channel, with all that is known of its money.
     ///
     /// # Errors
     /// `ChannelNotFound`.
     pub async fn channel_view(&self, channel: ClientKey) -> Result<ChannelView, Refused> {
         let row = self.channel_row(channel).await?;
-        self.view(row).await
+        let product = self.inner.store.product_get(row.product).await?;
+        let name = product.map(|product| product.name).unwrap_or_default();
+        let billing = self.inner.store.billing_some(&[channel]).await?.pop();
+        let billing = billing.ok_or_else(unknown)?;
+        let money = self.money_in_full(&billing).await?;
+        Ok(view(row, name, billing.usage, money))
     }
 
     /// A channel's access message as its template has it shown.
@@ -128,26 +146,25 @@ impl Service {
         let rows = self.inner.store.session_list(channel).await?;
         Ok(rows.into_iter().map(session).collect())
     }
+}
 
-    async fn view(&self, row: ChannelRow) -> Result<ChannelView, Refused> {
-        let product = self.inner.store.product_get(row.product).await?;
-        let peer = row.peer.parse::<PublicKey>().map(|key| key.fingerprint());
-        Ok(ChannelView {
-            id: row.id,
-            product: product.map(|product| product.name).unwrap_or_default(),
-            product_id: row.product,
-            service: BTreeMap::new(),
-            offering: row.offering,
-            peer: peer.unwrap_or(row.peer),
-            status: row.state.status,
-            holds: Account::words(row.state.holds),
-            reason: row.reason,
-            since: row.since,
-            created_at: row.created_at,
-            usage: self.inner.store.session_usage(row.id).await?,
-            money: self.money(row.id).await?,
-            access_serial: row.access_serial,
-        })
+fn view(row: ChannelRow, product: String, usage: u64, money: Option<MoneyView>) -> ChannelView {
+    let peer = row.peer.parse::<PublicKey>().map(|key| key.fingerprint());
+    ChannelView {
+        id: row.id,
+        product,
+        product_id: row.product,
+        service: BTreeMap::new(),
+        offering: row.offering,
+        peer: peer.unwrap_or(row.peer),
+        status: row.state.status,
+        holds: Account::words(row.state.holds),
+        reason: row.reason,
+        since: row.since,
+        created_at: row.created_at,
+        usage,
+        money,
+        access_serial: row.access_serial,
     }
 }
 

@@ -81,17 +81,6 @@ impl Store {
         Ok(ids.into_iter().map(|(id, channel)| (SessionId(id), ClientKey(channel))).collect())
     }
 
-    /// What a channel has used, in smallest units.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn session_usage(&self, channel: ClientKey) -> Result<u64> {
-        let sql = "SELECT c.used + COALESCE(s.usage, 0) FROM channels c LEFT JOIN sessions s \
-                   ON s.channel = c.id AND s.stopped_at IS NULL WHERE c.id = $1";
-        let sum = sqlx::query_scalar(sql).bind(channel.0).fetch_optional(&self.pool).await;
-        Ok(sum.map_err(StoreError::at("adding up usage"))?.map_or(0, from_db))
-    }
-
     /// The sessions of a channel, oldest first.
     ///
     /// # Errors

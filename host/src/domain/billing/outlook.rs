@@ -67,6 +67,9 @@ pub fn agent_outlook(terms: &Terms, facts: &AgentFacts, now: u64) -> Vec<Outlook
 
 /// What a client will do.
 pub fn client_outlook(terms: &Terms, facts: &ClientFacts) -> Vec<Outlook> {
+    if facts.over {
+        return Vec::new();
+    }
     let (paid, interval) = (u128::from(facts.paid), terms.interval_price());
     let behind = terms.cost(facts.usage, facts.deposit).saturating_sub(due(terms, facts));
     let cost = match terms.billing_type {
@@ -75,7 +78,7 @@ pub fn client_outlook(terms: &Terms, facts: &ClientFacts) -> Vec<Outlook> {
     };
     // The agent's meter decides; as far as is known it is behind the own one by so much.
     let usage = usage_costing(terms, cost + u128::from(behind))
-        .filter(|_| !facts.over && facts.paid < facts.deposit && cost <= u128::from(facts.deposit));
+        .filter(|_| facts.paid < facts.deposit && cost <= u128::from(facts.deposit));
     let mut outlook: Vec<_> =
         fits(usage).map(|usage| Outlook::PaysAtUsage { usage }).into_iter().collect();
     outlook.extend(ends_at_usage(terms, facts.deposit));

@@ -227,7 +227,7 @@ impl World {
     }
 
     pub(super) async fn usage(&self, channel: ClientKey) -> u64 {
-        self.store.session_usage(channel).await.expect("added up")
+        self.store.billing_some(&[channel]).await.expect("read")[0].usage
     }
 
     /// What the module has to be told of a channel, now or later.

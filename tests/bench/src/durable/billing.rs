@@ -2,7 +2,6 @@
 //! meanwhile, and how soon a report that matters is judged.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
