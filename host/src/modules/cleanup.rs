@@ -49,7 +49,7 @@ pub enum CleanupError {
     #[error("there is no module {0:?} in the plugins directory")]
     Unknown(String),
     /// The package is not one that may run.
-    #[error("{0}: found {found}; required is {required}; {mend}", found = .0.found, required = .0.required, mend = .0.mend)]
+    #[error("{code}: {found}; required is {required}; {mend}", code = .0.code, found = .0.found, required = .0.required, mend = .0.mend)]
     Refused(Problem),
     /// The module could not be made.
     #[error("the module was not created: {0}")]
