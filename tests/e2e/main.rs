@@ -18,3 +18,4 @@ mod refusals;
 mod replacement;
 mod silent;
 mod trade;
+mod vpn;

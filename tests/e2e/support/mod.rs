@@ -2,6 +2,7 @@
 
 pub(crate) mod database;
 pub(crate) mod module;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod refusal;
 pub(crate) mod socks;
