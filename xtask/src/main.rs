@@ -32,6 +32,10 @@ What there is to do with this repository:
       resumed, terminated. Fetches from a server of its own, or URL. With --keep both nodes go on
       running, to look around; with --built nothing is built first.
 
+  cargo xtask demo --vpn [--release] [--built]
+      The same with the VPN module and real OpenVPN, as root: agent, client and a far machine are
+      network namespaces of its own. Also kills the agent's host and starts it again.
+
   cargo xtask help
 ";
 

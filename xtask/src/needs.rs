@@ -74,11 +74,7 @@ const TABLE: [Need; 8] = [
 ];
 
 /// A program that the VPN and its tests run.
-const fn tool(
-    name: &'static str,
-    seen_by: &'static [&'static str],
-    package: &'static str,
-) -> Need {
+const fn tool(name: &'static str, seen_by: &'static [&'static str], package: &'static str) -> Need {
     let steps = &[crate::test::DEMO_VPN];
     Need { name, seen_by, source: Source::Apt(package), steps, tests: &["vpn_"] }
 }
