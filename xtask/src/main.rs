@@ -26,6 +26,9 @@ What there is to do with this repository:
   cargo xtask bench [--json] [--quick]
       Measures what crossing to a module costs and how soon a dropped module runs.
 
+  cargo xtask bench --vpn [--json] [--quick]
+      Measures the VPN module's tunnel beside OpenVPN run by hand, in network namespaces, as root.
+
   cargo xtask demo [--keep] [--url URL] [--release] [--built]
       Shows the whole way on this machine: an agent and a client in a temporary directory, the
       proxy module dropped into both, an offering, an order, bytes through both modules, suspended,

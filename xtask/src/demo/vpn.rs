@@ -4,6 +4,8 @@
 //! fetched comes from the far one with iperf3, which says from where it was asked. Nothing of the
 //! machine's own network is changed, and what was made is removed at the end.
 
+pub(crate) mod bench;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
