@@ -58,7 +58,6 @@ pub(crate) struct Client {
 struct Handle {
     nonce: String,
     everything: bool,
-    addresses: Vec<IpAddr>,
     orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
     board: Board,
@@ -113,10 +112,10 @@ impl Client {
             let _ = handle.orders.send(Order::Wake);
             return Ok(Started::Later);
         }
-        let before = known.map(|handle| handle.addresses.clone()).unwrap_or_default();
-        let addresses = resolve(&profile.host, profile.port, before).await?;
+        let addresses = resolve(&profile.host, profile.port, self.known(channel)).await?;
         let device = device(channel);
         let exchange = match &profile.exchange {
+            Some((host, port)) if *host == profile.host => Some((addresses.clone(), *port)),
             // Without it, it is reached through the tunnel.
             Some((host, port)) => resolve(host, *port, Vec::new()).await.ok().map(|a| (a, *port)),
             None => None,
@@ -129,7 +128,6 @@ impl Client {
         if let Some(handle) = tunnels.get_mut(&channel).filter(|handle| !handle.task.is_finished())
         {
             (handle.nonce, handle.everything) = (nonce, everything);
-            handle.addresses.clone_from(&addresses);
             // The task is not finished, or will be stopped with its channel.
             let _ = handle.orders.send(Order::Apply(Box::new((profile, addresses))));
             return Ok(Started::Later);
@@ -140,7 +138,7 @@ impl Client {
             core: self.core.clone(),
             channel,
             profile,
-            addresses: addresses.clone(),
+            addresses,
             device,
             place,
             set_dns: self.settings.set_dns,
@@ -148,8 +146,17 @@ impl Client {
             board: board.clone(),
         };
         let task = tokio::spawn(tunnel.run(inbox));
-        tunnels.insert(channel, Handle { nonce, everything, addresses, orders, task, board });
+        tunnels.insert(channel, Handle { nonce, everything, orders, task, board });
         Ok(Started::Later)
+    }
+
+    /// The agent's addresses that a channel's kill switch lets through, perhaps of an earlier run.
+    fn known(&self, channel: ClientKey) -> Vec<IpAddr> {
+        let addresses = self.journal.all().into_iter().find_map(|entry| match entry {
+            Entry::Table { kill_switch: Some(owner), agent, .. } if owner == channel => Some(agent),
+            _ => None,
+        });
+        addresses.unwrap_or_default()
     }
 
     /// Takes the tunnel down; returns when it is and its session is closed.

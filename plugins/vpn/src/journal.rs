@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,11 +30,13 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) enum Entry {
     /// A process; the start time tells it from a later one with its number.
     Process { pid: i32, started: u64 },
-    /// A table of nftables, and whose kill switch it is.
+    /// A table of nftables; of a kill switch, whose it is and what it lets through to the agent.
     Table {
         name: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kill_switch: Option<ClientKey>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        agent: Vec<IpAddr>,
     },
     /// A network device that outlives its process.
     Device { name: String },
@@ -101,6 +104,10 @@ impl Journal {
         let mut entries = self.entries();
         if entries.contains(&entry) {
             return Ok(());
+        }
+        if let Entry::Table { name: made, .. } = &entry {
+            // It takes the place of the one before it.
+            entries.retain(|known| !matches!(known, Entry::Table { name, .. } if name == made));
         }
         entries.push(entry);
         self.write(&entries)
@@ -196,8 +203,8 @@ impl Entry {
     fn undone(&self) -> String {
         match self {
             Self::Process { pid, .. } => format!("process {pid} ended"),
-            Self::Table { name, kill_switch: None } => format!("nftables table {name} removed"),
-            Self::Table { name, kill_switch: Some(channel) } => {
+            Self::Table { name, kill_switch: None, .. } => format!("nftables table {name} removed"),
+            Self::Table { name, kill_switch: Some(channel), .. } => {
                 format!("kill switch {name} of channel {channel} lifted")
             }
             Self::Device { name } => format!("network device {name} removed"),

@@ -45,7 +45,7 @@ struct Vpn {
 
 enum Side {
     Agent(Agent),
-    Client(Client),
+    Client(Box<Client>),
 }
 
 impl Vpn {
@@ -64,7 +64,9 @@ impl ServiceModule for Vpn {
         let (core, data_dir) = (self.core.clone(), &self.host.data_dir);
         let side = match self.host.role {
             Role::Agent => Side::Agent(Agent::start(core, data_dir, settings).await?),
-            Role::Client => Side::Client(Client::start_up(core, data_dir, settings).await?),
+            Role::Client => {
+                Side::Client(Box::new(Client::start_up(core, data_dir, settings).await?))
+            }
         };
         self.side.get_or_init(|| side);
         Ok(())

@@ -190,7 +190,7 @@ async fn keep_tail(output: impl AsyncRead + Unpin, tail: Tail) {
     let mut lines = BufReader::new(output).lines();
     // What is no text is not logged further.
     while let Ok(Some(line)) = lines.next_line().await {
-        tracing::debug!(openvpn = line);
+        tracing::debug!(line, "openvpn");
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         if tail.len() == TAIL {
             tail.pop_front();

@@ -170,3 +170,6 @@ impl Keeper {
         self.core.update_session(self.channel, session, Usage::Total(total)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,8 @@ impl Gate {
         board: Board,
     ) -> Result<Self, GateError> {
         let table = format!("privatix_{}", settings.device);
-        journal.note(Entry::Table { name: table.clone(), kill_switch: None })?;
+        let entry = Entry::Table { name: table.clone(), kill_switch: None, agent: Vec::new() };
+        journal.note(entry)?;
         run::nft(&rules(settings, &table)).await.map_err(GateError::Rules)?;
         forward(&journal)?;
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -150,6 +151,11 @@ fn rules(settings: &Settings, table: &str) -> String {
     } else {
         format!("    iifname \"{device}\" ip daddr @private drop\n")
     };
+    let resolver = if settings.announced_dns().contains(&gateway.into()) {
+        format!("    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept\n")
+    } else {
+        String::new()
+    };
     format!(
         "table inet {table} {{}}\n\
          delete table inet {table}\n\
@@ -173,7 +179,7 @@ fn rules(settings: &Settings, table: &str) -> String {
          \x20   ip saddr != @served drop\n\
          \x20   ct state established,related accept\n\
          \x20   ip daddr {gateway} icmp type echo-request accept\n\
-         \x20   ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept\n\
+         {resolver}\
          \x20   drop\n\
          \x20 }}\n\
          \x20 chain postrouting {{\n\

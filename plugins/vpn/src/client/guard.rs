@@ -18,6 +18,7 @@ use crate::settings::Settings;
 /// The rules of one channel.
 pub(super) struct Guard {
     table: String,
+    agent: Vec<IpAddr>,
     rules: String,
 }
 
@@ -73,7 +74,7 @@ impl Guard {
              \x20 }}\n\
              }}\n"
         );
-        Self { table, rules }
+        Self { table, agent: addresses.to_owned(), rules }
     }
 
     /// Raises it, in place of an earlier one of the channel.
@@ -82,8 +83,8 @@ impl Guard {
         channel: ClientKey,
         journal: &Journal,
     ) -> Result<(), JournalError> {
-        let name = self.table.clone();
-        journal.note(Entry::Table { name, kill_switch: Some(channel) })?;
+        let (name, agent) = (self.table.clone(), self.agent.clone());
+        journal.note(Entry::Table { name, kill_switch: Some(channel), agent })?;
         Ok(run::nft(&self.rules).await?)
     }
 }

@@ -283,11 +283,7 @@ impl Attended<'_> {
 
     async fn heard(&mut self, message: Message) -> Result<(), OpenvpnError> {
         match message {
-            Message::Success(answer) => {
-                if self.line.answered() == Some(Asked::Stats) {
-                    self.count(load_stats(&answer));
-                }
-            }
+            Message::Success(answer) => self.done(&answer),
             Message::Failure(why) => {
                 tracing::debug!(why, "a command failed");
                 self.line.answered();
@@ -311,6 +307,14 @@ impl Attended<'_> {
             other => tracing::trace!(?other, "openvpn"),
         }
         Ok(())
+    }
+
+    /// A command was done; one of them was asked for a count.
+    fn done(&mut self, answer: &str) {
+        let asked = self.line.answered();
+        if asked == Some(Asked::Stats) {
+            self.count(load_stats(answer));
+        }
     }
 
     /// OpenVPN waits before a try: the first one is made at once.
@@ -414,11 +418,7 @@ impl Attended<'_> {
             self.line.send("signal SIGTERM", Asked::Done).await?;
             while let Some(message) = self.line.next().await {
                 match message? {
-                    Message::Success(answer) => {
-                        if self.line.answered() == Some(Asked::Stats) {
-                            self.count(load_stats(&answer));
-                        }
-                    }
+                    Message::Success(answer) => self.done(&answer),
                     Message::Failure(_) => drop(self.line.answered()),
                     Message::Bytes(bytes) => self.count(Some(bytes)),
                     _ => {}
