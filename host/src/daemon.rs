@@ -239,7 +239,7 @@ const LOCK_GRACE: Duration = Duration::from_secs(3);
 
 /// One host a home directory. The lock of a host that was killed may live a moment longer than it:
 /// in a child that was just being started and has not let go of it yet.
-async fn lock(home: &Path) -> anyhow::Result<File> {
+pub(crate) async fn lock(home: &Path) -> anyhow::Result<File> {
     let path = home.join("privatix.lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;

@@ -320,6 +320,10 @@ pub enum ModuleRequest {
         /// The channel.
         client_key: ClientKey,
     },
+    /// Undo whatever an earlier run has left behind on this machine; instead of `Configure` and of
+    /// all other commands, while no host runs. Answer: [`Cleaned`]; `unsupported` by a module that
+    /// leaves nothing behind.
+    Cleanup,
     /// A command of a newer Service API, answered `unsupported`.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -361,6 +365,11 @@ pub struct Sessions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Description(pub BTreeMap<String, String>);
+
+/// Answer to `Cleanup`: what was undone, a sentence each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cleaned(pub Vec<String>);
 
 /// How a module is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,3 +20,4 @@ mod refusals;
 mod replacement;
 mod silent;
 mod trade;
+mod vpn;

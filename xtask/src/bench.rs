@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::cargo::{Outcome, built, cargo, step};
+use crate::demo::vpn::bench as vpn;
 
 const BUILT: [&str; 10] = [
     "build",
@@ -18,6 +19,14 @@ const BUILT: [&str; 10] = [
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
+    if let Some(at) = arguments.iter().position(|argument| *argument == "--vpn") {
+        let others = [&arguments[..at], &arguments[at + 1..]].concat();
+        let known = others.iter().find(|other| !["--json", "--quick"].contains(other));
+        return match known {
+            Some(other) => Err(format!("bench --vpn knows --json and --quick, not {other}")),
+            None => vpn::run(others.contains(&"--quick"), others.contains(&"--json")),
+        };
+    }
     let unknown =
         |argument: &&&str| argument.starts_with('-') && !["--json", "--quick"].contains(argument);
     if let Some(other) = arguments.iter().find(unknown) {

@@ -11,6 +11,7 @@ mod signals;
 mod socks;
 mod stage;
 mod story;
+pub(crate) mod vpn;
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -33,6 +34,7 @@ pub(crate) struct Options {
     keep: bool,
     release: bool,
     built: bool,
+    vpn: bool,
     url: Option<String>,
 }
 
@@ -45,16 +47,20 @@ impl Options {
                 "--keep" => options.keep = true,
                 "--release" => options.release = true,
                 "--built" => options.built = true,
+                "--vpn" => options.vpn = true,
                 "--url" => {
                     let url = arguments.next().ok_or("--url needs a URL")?;
                     options.url = Some((*url).to_owned());
                 }
                 other => {
                     return Err(format!(
-                        "demo knows --keep, --url URL, --release and --built, not {other}"
+                        "demo knows --vpn, --keep, --url URL, --release and --built, not {other}"
                     ));
                 }
             }
+        }
+        if options.vpn && (options.keep || options.url.is_some()) {
+            return Err("--vpn goes with --release and --built alone".into());
         }
         Ok(options)
     }
@@ -65,6 +71,9 @@ impl Options {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
+    if options.vpn {
+        return vpn::run(options);
+    }
     let url = options.url.as_deref().map(Url::read).transpose()?;
     if !options.built {
         let mut build = cargo(&["build", "--locked", "-p", "privatix", "-p", "privatix-proxy"]);
@@ -151,6 +160,8 @@ mod tests {
                 &["--url", "http://example.org/", "--release"],
                 Some(Options { url, release: true, ..Options::default() }),
             ),
+            (&["--vpn"], Some(Options { vpn: true, ..Options::default() })),
+            (&["--vpn", "--keep"], None),
             (&["--url"], None),
             (&["--quick"], None),
         ] {

@@ -27,11 +27,18 @@ What there is to do with this repository:
       Measures what crossing to a module costs, how soon a dropped module runs, the proxy beside
       plain copying, and reports that have to be on disk; all of it, or only what is named.
 
+  cargo xtask bench --vpn [--json] [--quick]
+      Measures the VPN module's tunnel beside OpenVPN run by hand, in network namespaces, as root.
+
   cargo xtask demo [--keep] [--url URL] [--release] [--built]
       Shows the whole way on this machine: an agent and a client in a temporary directory, the
       proxy module dropped into both, an offering, an order, bytes through both modules, suspended,
       resumed, terminated. Fetches from a server of its own, or URL. With --keep both nodes go on
       running, to look around; with --built nothing is built first.
+
+  cargo xtask demo --vpn [--release] [--built]
+      The same with the VPN module and real OpenVPN, as root: agent, client and a far machine are
+      network namespaces of its own. Also kills the agent's host and starts it again.
 
   cargo xtask help
 ";

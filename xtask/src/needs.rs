@@ -27,9 +27,11 @@ enum Source {
     Apt(&'static str),
     /// A component of the toolchain.
     Rustup(&'static str),
+    /// The machine itself; it cannot be installed.
+    Machine(&'static str),
 }
 
-const TABLE: [Need; 3] = [
+const TABLE: [Need; 8] = [
     Need {
         name: "a C compiler",
         seen_by: &["cc", "--version"],
@@ -51,7 +53,31 @@ const TABLE: [Need; 3] = [
         steps: &[crate::test::LINTS],
         tests: &[],
     },
+    tool("openvpn", &["sh", "-c", "command -v openvpn"], "openvpn"),
+    tool("nft", &["nft", "--version"], "nftables"),
+    tool("ip", &["ip", "-Version"], "iproute2"),
+    tool("iperf3", &["iperf3", "--version"], "iperf3"),
+    Need {
+        name: "root with network namespaces and tun",
+        // Nothing stays of it.
+        seen_by: &[
+            "unshare",
+            "--net",
+            "sh",
+            "-c",
+            "ip tuntap add mode tun name probe0 && nft add table inet probe",
+        ],
+        source: Source::Machine("as root, on a kernel with namespaces, nf_tables and /dev/net/tun"),
+        steps: &[crate::test::DEMO_VPN],
+        tests: &["vpn_"],
+    },
 ];
+
+/// A program that the VPN and its tests run.
+const fn tool(name: &'static str, seen_by: &'static [&'static str], package: &'static str) -> Need {
+    let steps = &[crate::test::DEMO_VPN];
+    Need { name, seen_by, source: Source::Apt(package), steps, tests: &["vpn_"] }
+}
 
 /// Gets what is missing; returns what is missing still.
 pub(crate) fn missing() -> Vec<&'static Need> {
@@ -91,6 +117,7 @@ impl Need {
         let how = match self.source {
             Source::Apt(package) => format!("apt-get install {package}"),
             Source::Rustup(component) => format!("rustup component add {component}"),
+            Source::Machine(what) => what.to_owned(),
         };
         format!("{}: {} is missing ({how})", what.join(", "), self.name)
     }

@@ -16,6 +16,7 @@ pub(crate) const LINTS: &str = "lints";
 const DOCUMENTATION: &str = "documentation";
 const DOCTESTS: &str = "documentation tests";
 const DEMO: &str = "demo";
+pub(crate) const DEMO_VPN: &str = "demo of the VPN";
 
 /// Everything there is, as it is written down in Cargo.lock.
 const ALL: [&str; 3] = ["--workspace", "--all-features", "--locked"];
@@ -79,6 +80,7 @@ fn checks() -> Outcome<Vec<(&'static str, Command)>> {
         (DOCUMENTATION, documentation),
         (DOCTESTS, doctests),
         (DEMO, demo::command()?),
+        (DEMO_VPN, demo::vpn::command()?),
     ])
 }
 

@@ -8,10 +8,12 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use super::{host, output};
-use crate::clock;
-use crate::modules::inspect;
+use crate::config::{self, Config};
+use crate::modules::probe::Prober;
 use crate::modules::problem::Problem;
 use crate::modules::registry::ModuleView;
+use crate::modules::{cleanup, inspect};
+use crate::{clock, daemon};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -24,6 +26,11 @@ pub(super) enum Command {
     },
     /// Why a module is not running, and how to mend it
     Explain {
+        /// The module
+        name: String,
+    },
+    /// Have a module undo what a killed host has left of it on this machine, while no host runs
+    Cleanup {
         /// The module
         name: String,
     },
@@ -48,6 +55,7 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             let module = get(home, &name).await?;
             if json { output::json(&module) } else { output::text(&explain(&module)) }
         }
+        Command::Cleanup { name } => clean_up(home, &name, json).await,
         Command::Seal { library } => seal(&library),
     }
 }
@@ -141,6 +149,17 @@ fn explain(module: &ModuleView) -> String {
 fn sentences(problem: &Problem) -> String {
     let Problem { code, found, required, mend } = problem;
     format!("  code      {code}\n  found     {found}\n  required  {required}\n  to mend   {mend}")
+}
+
+async fn clean_up(home: &Path, name: &str, json: bool) -> anyhow::Result<()> {
+    let config = Config::load(home, config::environment()?)?;
+    let _lock = daemon::lock(home).await.context("the host does this itself when it starts")?;
+    let done = cleanup::run(&config, name, &Prober::this_binary()).await?;
+    match (json, done.as_slice()) {
+        (true, _) => output::json(&done),
+        (false, []) => output::text("there was nothing to clean up"),
+        (false, done) => output::text(&done.join("\n")),
+    }
 }
 
 /// Replaces the library by a sealed copy of itself, whole or not at all.

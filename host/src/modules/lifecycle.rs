@@ -344,7 +344,7 @@ impl Context {
     }
 }
 
-fn private_dir(parent: &Path, name: &str) -> std::io::Result<PathBuf> {
+pub(super) fn private_dir(parent: &Path, name: &str) -> std::io::Result<PathBuf> {
     let path = parent.join(name);
     DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o700))?;

@@ -5,6 +5,7 @@
 //! ([`probe`]), loaded ([`load`]) and brought up ([`lifecycle`], [`generation`]); the [`registry`]
 //! shows it, the [`router`] finds it and `delivery` tells it what stands in the outbox. Calls of modules come in through the [`gateway`].
 
+pub mod cleanup;
 pub mod copy;
 mod delivery;
 pub mod examine;
@@ -73,17 +74,7 @@ impl Modules {
     /// # Errors
     /// [`ModulesError`].
     pub fn start(config: &Config, service: Service, prober: Prober) -> Result<Self, ModulesError> {
-        for path in [&config.plugins_dir, &config.cache_dir, &config.data_dir] {
-            prepare(path).map_err(|source| directory(path, source))?;
-        }
-        // Who can write there can change what is loaded.
-        for path in [&config.cache_dir, &config.data_dir] {
-            let meta = fs::metadata(path).map_err(|source| directory(path, source))?;
-            if let Some(problem) = package::ownership(&meta, &path.display().to_string()) {
-                return Err(ModulesError::NotOurs(problem));
-            }
-        }
-        clear(&config.cache_dir).map_err(|source| directory(&config.cache_dir, source))?;
+        prepare_all(config)?;
         let (registry, router) = (Arc::new(Registry::default()), Arc::new(Router::default()));
         let context = Context {
             role: config.role,
@@ -120,6 +111,21 @@ impl Modules {
 /// Returns when the host goes down; also if it does so without having said it.
 async fn going_down(down: &mut signal::Receiver<bool>) {
     let _ = down.wait_for(|down| *down).await;
+}
+
+/// Makes the directories, sees that nobody else can write to them, and empties the cache.
+fn prepare_all(config: &Config) -> Result<(), ModulesError> {
+    for path in [&config.plugins_dir, &config.cache_dir, &config.data_dir] {
+        prepare(path).map_err(|source| directory(path, source))?;
+    }
+    // Who can write there can change what is loaded.
+    for path in [&config.cache_dir, &config.data_dir] {
+        let meta = fs::metadata(path).map_err(|source| directory(path, source))?;
+        if let Some(problem) = package::ownership(&meta, &path.display().to_string()) {
+            return Err(ModulesError::NotOurs(problem));
+        }
+    }
+    clear(&config.cache_dir).map_err(|source| directory(&config.cache_dir, source))
 }
 
 fn prepare(path: &Path) -> io::Result<()> {

@@ -77,6 +77,7 @@ fn messages_to_the_module_and_their_answers() {
         ),
         (ModuleRequest::Sessions, r#"{"call":"sessions"}"#),
         (ModuleRequest::Health, r#"{"call":"health"}"#),
+        (ModuleRequest::Cleanup, r#"{"call":"cleanup"}"#),
         (ModuleRequest::Describe { client_key }, r#"{"call":"describe","clientKey":"KEY"}"#),
     ] {
         check(&message, wire);
@@ -93,6 +94,7 @@ fn messages_to_the_module_and_their_answers() {
     );
     let description = Description([("port".into(), "1".into())].into());
     check(&Reply::<_, ()>::Ok(description), r#"{"ok":{"port":"1"}}"#);
+    check(&Reply::<_, ()>::Ok(Cleaned(vec!["x".into()])), r#"{"ok":["x"]}"#);
     check(&Reply::<_, ()>::Ok(Health::Healthy), r#"{"ok":{"health":"healthy"}}"#);
     check(
         &Reply::<_, ()>::Ok(Health::Degraded("no tun".into())),

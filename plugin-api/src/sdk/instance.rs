@@ -18,7 +18,7 @@ use crate::abi::{
 };
 use crate::error::{Fault, FaultKind};
 use crate::message::{
-    ClientKey, Description, Done, HostInfo, ModuleRequest, Reply, Sessions, decode, encode,
+    Cleaned, ClientKey, Description, Done, HostInfo, ModuleRequest, Reply, Sessions, decode, encode,
 };
 
 /// How long a runtime may take to let go of its threads once the author's code is done.
@@ -218,6 +218,10 @@ async fn answer<M: ServiceModule>(module: &M, request: ModuleRequest) -> Vec<u8>
             reply(module.describe(client_key).await.map(Description))
         }
         ModuleRequest::Health => reply(Ok(module.health().await)),
+        ModuleRequest::Cleanup => match module.cleanup().await.transpose() {
+            Some(outcome) => reply(outcome.map(Cleaned)),
+            None => refused(&Fault::new(FaultKind::Unsupported, "it leaves nothing behind")),
+        },
         ModuleRequest::Unknown => {
             refused(&Fault::new(FaultKind::Unsupported, "a command of a newer Service API"))
         }

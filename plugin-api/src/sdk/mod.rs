@@ -84,6 +84,17 @@ pub trait ServiceModule: Sized + Send + Sync + 'static {
         async { Health::Healthy }
     }
 
+    /// Undoes whatever an earlier run has left behind on this machine, such as processes, rules
+    /// and routes of a host that was killed. Called after `create` instead of `configure` and of
+    /// everything else; the core answers nothing. What was undone is said in a sentence each.
+    /// `None`: this module leaves nothing behind.
+    ///
+    /// # Errors
+    /// Shown to the operator, who has to help.
+    fn cleanup(&self) -> impl Future<Output = Result<Option<Vec<String>>, Error>> + Send {
+        async { Ok(None) }
+    }
+
     /// Ends everything: reports the last usage, stops all sessions, lets go of ports, processes
     /// and files. What is still running at the deadline is abandoned.
     ///

@@ -3,6 +3,7 @@
 pub(crate) mod database;
 pub(crate) mod gate;
 pub(crate) mod module;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod refusal;
 pub(crate) mod socks;

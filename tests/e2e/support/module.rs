@@ -45,6 +45,11 @@ impl Package {
         Self::built("proxy", "templates")
     }
 
+    /// The module that sells OpenVPN.
+    pub(crate) fn vpn() -> Self {
+        Self::built("vpn", "templates")
+    }
+
     /// The library of this name with the templates from a directory.
     fn built(name: &str, templates: &str) -> Self {
         let source = repository().join(templates);
@@ -207,7 +212,7 @@ fn build() -> PathBuf {
     let (target, release) = target();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repository()).args(["build", "--quiet", "--locked"]);
-    cargo.args(["-p", "privatix-echo", "-p", "privatix-proxy"]);
+    cargo.args(["-p", "privatix-echo", "-p", "privatix-proxy", "-p", "privatix-vpn"]);
     cargo.args(["-p", "faulty-module", "-p", "wrong-layout-module"]);
     if release {
         cargo.arg("--release");

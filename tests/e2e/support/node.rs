@@ -19,6 +19,8 @@ pub(crate) struct Node {
     home: TempDir,
     child: Option<Child>,
     runtime: Runtime,
+    /// The network namespace its processes run in, if not the test's own.
+    namespace: Option<String>,
 }
 
 impl Node {
@@ -38,13 +40,20 @@ impl Node {
     pub(crate) fn stopped(role: &str, configuration: &str) -> Self {
         let home = tempfile::Builder::new().prefix("privatix-").tempdir().expect("a directory");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let node = Self { home, child: None, runtime: runtime.expect("a runtime") };
+        let node =
+            Self { home, child: None, runtime: runtime.expect("a runtime"), namespace: None };
         let output = node.privatix(&["init", "--role", role]);
         assert!(output.status.success(), "{output:?}");
         // Nodes run beside each other.
         node.configure("[exchange]\nlisten = \"127.0.0.1:0\"\n");
         node.configure(configuration);
         node
+    }
+
+    /// Has everything run in a network namespace from now on.
+    pub(crate) fn inside(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
     }
 
     /// Adds text to the configuration: keys of the default file are replaced, sections appended.
@@ -103,6 +112,11 @@ impl Node {
     /// A command of the command line against this node, to be run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
+        if let Some(namespace) = &self.namespace {
+            // It becomes the program, so the process is the host's.
+            command = Command::new("ip");
+            command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_privatix")]);
+        }
         command.env_remove("PRIVATIX_TEST_MODULES").stdin(Stdio::null());
         command.arg("--home").arg(self.home()).args(arguments);
         command

@@ -21,11 +21,20 @@ pub(super) struct Node {
     pub(super) home: PathBuf,
     binary: PathBuf,
     child: Option<Child>,
+    /// The network namespace it runs in, if not this one.
+    namespace: Option<String>,
 }
 
 impl Node {
     pub(super) fn new(role: &'static str, binaries: &Path, directory: &Path) -> Self {
-        Self { role, home: directory.join(role), binary: binaries.join("privatix"), child: None }
+        let (home, binary) = (directory.join(role), binaries.join("privatix"));
+        Self { role, home, binary, child: None, namespace: None }
+    }
+
+    /// Has it run in a network namespace.
+    pub(super) fn inside(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
     }
 
     pub(super) fn init(&self) -> Outcome {
@@ -100,7 +109,14 @@ impl Node {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.namespace {
+            None => Command::new(&self.binary),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(&self.binary);
+                command
+            }
+        };
         // Settings of whoever runs the demo are not meant for its nodes.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PRIVATIX_") {
@@ -171,6 +187,13 @@ impl Node {
                 Err(format!("the {}'s host did not stop and was killed", self.role))
             }
         }
+    }
+
+    /// Kills the host without a word.
+    pub(super) fn kill(&mut self) -> Outcome {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let killed = child.kill().and_then(|()| child.wait());
+        killed.map(drop).map_err(|error| format!("killing the {}'s host: {error}", self.role))
     }
 
     pub(super) fn pid(&self) -> Option<String> {

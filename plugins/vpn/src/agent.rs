@@ -1,0 +1,108 @@
+//! The side that sells: an OpenVPN server whose users are channels.
+//!
+//! Who may log in is the core's to say. What a client may send is forwarded only while its session
+//! is open: the firewall's set of served addresses is the gate, and it is shut before a client is
+//! told to go.
+
+mod gate;
+mod server;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use privatix_plugin_api::prelude::*;
+use tokio::sync::{mpsc, oneshot};
+
+use self::gate::Gate;
+use self::server::{Order, Server};
+use crate::journal::Journal;
+use crate::needs;
+use crate::openvpn::Place;
+use crate::pki::Pki;
+use crate::profile::product_config;
+use crate::settings::Settings;
+
+/// How the server is, for `health` and `sessions`.
+#[derive(Debug, Default)]
+struct Report {
+    /// Why it does not run, if it does not.
+    down: Option<String>,
+    /// What is wrong with the gate.
+    gate: Option<String>,
+    /// Channels with an open session.
+    served: Vec<ClientKey>,
+}
+
+/// Shared by the server, its gate and the module.
+#[derive(Debug, Clone, Default)]
+struct Board(Arc<Mutex<Report>>);
+
+impl Board {
+    fn change<T>(&self, change: impl FnOnce(&mut Report) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The agent's module.
+pub(crate) struct Agent {
+    orders: mpsc::UnboundedSender<Order>,
+    board: Board,
+}
+
+impl Agent {
+    /// Looks at what is needed, puts back what an earlier run left, and starts the server.
+    pub(crate) async fn start(
+        core: Core,
+        data_dir: &Path,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        needs::check(true).await?;
+        let journal = Arc::new(Journal::open(data_dir)?);
+        let (done, problem) = journal.recover(|_| false).await;
+        for what in done {
+            tracing::info!(what, "put back what an earlier run had left");
+        }
+        if let Some(problem) = problem {
+            return Err(problem.into());
+        }
+        let pki = Pki::open(&data_dir.join("pki"))?;
+        core.set_product_config(product_config(&settings, &pki)).await?;
+        let board = Board::default();
+        let gate = Gate::up(&settings, Arc::clone(&journal), board.clone()).await?;
+        let place = Place::new(data_dir, "server");
+        let (orders, inbox) = mpsc::unbounded_channel();
+        board.change(|report| report.down = Some("the server is starting".into()));
+        let server = Server::new(core, settings, pki, place, journal, gate, board.clone());
+        tokio::spawn(server.run(inbox));
+        Ok(Self { orders, board })
+    }
+
+    /// Ends a channel's sessions; returns once its clients are gone.
+    pub(crate) async fn stop(&self, channel: ClientKey) {
+        let (done, gone) = oneshot::channel();
+        if self.orders.send(Order::Cut { channel, done }).is_ok() {
+            // Dropped means that the whole server is gone.
+            let _ = gone.await;
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> Vec<ClientKey> {
+        self.board.change(|report| report.served.clone())
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.board.change(|report| match (&report.down, &report.gate) {
+            (Some(why), _) => Health::Unhealthy(why.clone()),
+            (None, Some(why)) => Health::Degraded(why.clone()),
+            (None, None) => Health::Healthy,
+        })
+    }
+
+    pub(crate) async fn shutdown(&self, deadline: Duration) {
+        let (done, gone) = oneshot::channel();
+        if self.orders.send(Order::Shutdown { deadline, done }).is_ok() {
+            let _ = gone.await;
+        }
+    }
+}

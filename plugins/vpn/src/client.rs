@@ -1,0 +1,264 @@
+//! The side that buys: for each channel an OpenVPN client, made from the access message alone.
+//!
+//! A tunnel is kept up from `start` to `stop`, whatever becomes of the agent. With a kill switch,
+//! what belongs into the tunnel does not leave otherwise in all that time, nor after the host was
+//! killed. Only one channel can carry everything at a time.
+
+mod dns;
+mod guard;
+mod tunnel;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use privatix_plugin_api::prelude::*;
+use tokio::net::lookup_host;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use self::guard::Guard;
+use self::tunnel::{Board, Order, Tunnel};
+use crate::journal::{Entry, Journal};
+use crate::needs;
+use crate::openvpn::Place;
+use crate::profile::{Profile, Routes};
+use crate::settings::Settings;
+
+/// Why a channel is not started.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("the module is shutting down")]
+    Ending,
+    #[error(
+        "channel {0} carries everything already; stop it first, or set `routes` in [modules.vpn]"
+    )]
+    Occupied(ClientKey),
+    #[error("the agent's host {host} has no address")]
+    NoAddress {
+        host: String,
+        #[source]
+        source: Option<std::io::Error>,
+    },
+}
+
+/// The client's module.
+pub(crate) struct Client {
+    core: Core,
+    settings: Settings,
+    directory: PathBuf,
+    journal: Arc<Journal>,
+    tunnels: Mutex<Option<HashMap<ClientKey, Handle>>>,
+    /// Whether kill switches of an earlier run have been looked through.
+    adopted: AtomicBool,
+}
+
+/// The module's end of a tunnel.
+struct Handle {
+    nonce: String,
+    everything: bool,
+    orders: mpsc::UnboundedSender<Order>,
+    task: JoinHandle<()>,
+    board: Board,
+}
+
+impl Client {
+    /// Looks at what is needed and puts back what an earlier run left, but for kill switches:
+    /// those hold until their channels are started again, or are found not to be.
+    pub(crate) async fn start_up(
+        core: Core,
+        data_dir: &Path,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        needs::check(false).await?;
+        let journal = Arc::new(Journal::open(data_dir)?);
+        let (done, problem) = journal.recover(is_kill_switch).await;
+        for what in done {
+            tracing::info!(what, "put back what an earlier run had left");
+        }
+        if let Some(problem) = problem {
+            return Err(problem.into());
+        }
+        Ok(Self {
+            core,
+            settings,
+            directory: data_dir.to_owned(),
+            journal,
+            tunnels: Mutex::new(Some(HashMap::new())),
+            adopted: AtomicBool::new(false),
+        })
+    }
+
+    /// Begins to keep a tunnel, or hands another access message to the one there is.
+    pub(crate) async fn start(&self, channel: ClientKey) -> Result<Started, Error> {
+        let access = self.core.get_access(channel).await?;
+        let profile = Profile::read(&access, &self.settings)?;
+        let mut tunnels = self.tunnels.lock().await;
+        let tunnels = tunnels.as_mut().ok_or(StartError::Ending)?;
+        let everything = profile.routes == Routes::Everything;
+        let other = tunnels
+            .iter()
+            .find(|(key, other)| **key != channel && (everything || other.everything));
+        if let Some((other, _)) = other {
+            return Err(StartError::Occupied(*other).into());
+        }
+        let known = tunnels.get(&channel).filter(|handle| !handle.task.is_finished());
+        if let Some(handle) = known.filter(|handle| handle.nonce == profile.nonce) {
+            if handle.board.is_up() {
+                return Ok(Started::Ready);
+            }
+            // It is told to try at once.
+            let _ = handle.orders.send(Order::Wake);
+            return Ok(Started::Later);
+        }
+        let addresses = resolve(&profile.host, profile.port, self.known(channel)).await?;
+        let device = device(channel);
+        let exchange = match &profile.exchange {
+            Some((host, port)) if *host == profile.host => Some((addresses.clone(), *port)),
+            // Without it, it is reached through the tunnel.
+            Some((host, port)) => resolve(host, *port, Vec::new()).await.ok().map(|a| (a, *port)),
+            None => None,
+        };
+        let guard = Guard::new(&device, &profile, &addresses, exchange, &self.settings);
+        if self.settings.kill_switch {
+            guard.up(channel, &self.journal).await?;
+        }
+        let (nonce, place) = (profile.nonce.clone(), Place::new(&self.directory, &device));
+        if let Some(handle) = tunnels.get_mut(&channel).filter(|handle| !handle.task.is_finished())
+        {
+            (handle.nonce, handle.everything) = (nonce, everything);
+            // The task is not finished, or will be stopped with its channel.
+            let _ = handle.orders.send(Order::Apply(Box::new((profile, addresses))));
+            return Ok(Started::Later);
+        }
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let board = Board::default();
+        let tunnel = Tunnel {
+            core: self.core.clone(),
+            channel,
+            profile,
+            addresses,
+            device,
+            place,
+            set_dns: self.settings.set_dns,
+            journal: Arc::clone(&self.journal),
+            board: board.clone(),
+        };
+        let task = tokio::spawn(tunnel.run(inbox));
+        tunnels.insert(channel, Handle { nonce, everything, orders, task, board });
+        Ok(Started::Later)
+    }
+
+    /// The agent's addresses that a channel's kill switch lets through, perhaps of an earlier run.
+    fn known(&self, channel: ClientKey) -> Vec<IpAddr> {
+        let addresses = self.journal.all().into_iter().find_map(|entry| match entry {
+            Entry::Table { kill_switch: Some(owner), agent, .. } if owner == channel => Some(agent),
+            _ => None,
+        });
+        addresses.unwrap_or_default()
+    }
+
+    /// Takes the tunnel down; returns when it is and its session is closed.
+    pub(crate) async fn stop(&self, channel: ClientKey) -> Result<(), Error> {
+        let handle = self.tunnels.lock().await.as_mut().and_then(|all| all.remove(&channel));
+        if let Some(handle) = handle {
+            handle.end().await;
+        }
+        Ok(self.lift(|owner| owner == channel).await?)
+    }
+
+    pub(crate) async fn sessions(&self) -> Result<Vec<ClientKey>, Error> {
+        let tunnels = self.tunnels.lock().await;
+        let started: Vec<_> = tunnels.iter().flatten().map(|(channel, _)| *channel).collect();
+        let up = tunnels.iter().flatten().filter(|(_, handle)| handle.board.has_session());
+        let up = up.map(|(channel, _)| *channel).collect();
+        // Asked after the starts of a new run: whose channel was not among them is over.
+        if !self.adopted.swap(true, Ordering::SeqCst) {
+            self.lift(|owner| !started.contains(&owner)).await?;
+        }
+        Ok(up)
+    }
+
+    pub(crate) async fn describe(&self, channel: ClientKey) -> BTreeMap<String, String> {
+        let tunnels = self.tunnels.lock().await;
+        let handle = tunnels.as_ref().and_then(|tunnels| tunnels.get(&channel));
+        handle.map(|handle| handle.board.describe(&device(channel))).unwrap_or_default()
+    }
+
+    pub(crate) async fn health(&self) -> Health {
+        let tunnels = self.tunnels.lock().await;
+        let troubles = tunnels.iter().flatten().filter_map(|(channel, handle)| {
+            Some(format!("{channel}: {}", handle.board.trouble()?))
+        });
+        let mut troubles: Vec<_> = troubles.collect();
+        troubles.sort();
+        if troubles.is_empty() { Health::Healthy } else { Health::Degraded(troubles.join("; ")) }
+    }
+
+    pub(crate) async fn shutdown(&self) -> Result<(), Error> {
+        let handles = self.tunnels.lock().await.take().into_iter().flatten();
+        let ends: Vec<_> = handles.map(|(_, handle)| tokio::spawn(handle.end())).collect();
+        for end in ends {
+            // A panic has been logged.
+            let _ = end.await;
+        }
+        let (_, problem) = self.journal.recover(|_| false).await;
+        problem.map_or(Ok(()), |problem| Err(problem.into()))
+    }
+
+    /// Lifts kill switches of some channels.
+    async fn lift(
+        &self,
+        of: impl Fn(ClientKey) -> bool,
+    ) -> Result<(), crate::journal::JournalError> {
+        for entry in self.journal.all() {
+            if let Entry::Table { kill_switch: Some(channel), .. } = &entry
+                && of(*channel)
+            {
+                self.journal.undo(&entry).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Handle {
+    async fn end(self) {
+        let (done, gone) = oneshot::channel();
+        if self.orders.send(Order::Stop(done)).is_ok() {
+            let _ = gone.await;
+        }
+        // A panic has been logged.
+        let _ = self.task.await;
+    }
+}
+
+fn is_kill_switch(entry: &Entry) -> bool {
+    matches!(entry, Entry::Table { kill_switch: Some(_), .. })
+}
+
+/// The name of a channel's network device.
+fn device(channel: ClientKey) -> String {
+    let id = channel.0.simple().to_string();
+    format!("pvx{}", &id[..10])
+}
+
+/// The addresses of a host; those known before where a kill switch keeps names from being resolved.
+async fn resolve(host: &str, port: u16, before: Vec<IpAddr>) -> Result<Vec<IpAddr>, StartError> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let no_address = |source| StartError::NoAddress { host: host.to_owned(), source };
+    let found: Result<Vec<IpAddr>, _> =
+        lookup_host((host, port)).await.map(|found| found.map(|address| address.ip()).collect());
+    match found {
+        Ok(mut addresses) if !addresses.is_empty() => {
+            addresses.dedup();
+            Ok(addresses)
+        }
+        _ if !before.is_empty() => Ok(before),
+        Ok(_) => Err(no_address(None)),
+        Err(source) => Err(no_address(Some(source))),
+    }
+}

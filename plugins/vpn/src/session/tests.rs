@@ -1,0 +1,145 @@
+//! A session against a core that fails and refuses as it is told. Time is tokio's own and passes
+//! only while everybody waits.
+
+use std::sync::{Arc, Mutex};
+
+use abi_stable::erased_types::TD_Opaque;
+use privatix_plugin_api::abi::{Bytes, CoreInterface, CoreInterface_TO, Future, FutureExt};
+use privatix_plugin_api::message::{CoreRequest, Reply, decode, encode};
+use serde_json::json;
+
+use super::*;
+
+/// What was called, and what is to be answered: the status, or an error so many times first.
+#[derive(Default)]
+struct Script {
+    calls: Vec<String>,
+    failures: u32,
+    status: Option<&'static str>,
+}
+
+#[derive(Clone, Default)]
+struct TestCore(Arc<Mutex<Script>>);
+
+impl TestCore {
+    fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        change(&mut self.0.lock().expect("not poisoned"))
+    }
+
+    fn answer(&self, request: CoreRequest) -> Result<Value, ApiError> {
+        self.script(|script| {
+            let status = script.status.unwrap_or("active");
+            let (call, answer) = match request {
+                CoreRequest::StartSession { .. } => (
+                    "start".to_owned(),
+                    json!({"session": uuid::Uuid::nil(), "offering": {"a": 1}, "status": status}),
+                ),
+                CoreRequest::UpdateSession { usage: Usage::Total(total), .. } => {
+                    (format!("total {total}"), json!({ "status": status }))
+                }
+                CoreRequest::StopSession { .. } => ("stop".to_owned(), json!({"status": status})),
+                other => panic!("{other:?}"),
+            };
+            if script.failures > 0 {
+                script.failures -= 1;
+                script.calls.push(format!("{call} failed"));
+                return Err(ErrorName::Internal.into());
+            }
+            script.calls.push(call);
+            Ok(answer)
+        })
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.script(|script| script.calls.clone())
+    }
+}
+
+impl CoreInterface for TestCore {
+    fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
+        let reply = Reply::from(self.answer(decode(&request).expect("a request")));
+        async move { Bytes::from(encode(&reply)) }.into_ffi()
+    }
+}
+
+struct Story {
+    core: TestCore,
+    meter: Option<Meter>,
+    verdicts: mpsc::UnboundedReceiver<((), Verdict)>,
+}
+
+impl Story {
+    fn new(prepare: impl FnOnce(&mut Script)) -> Self {
+        let core = TestCore::default();
+        core.script(prepare);
+        let handle = Core::from_object(CoreInterface_TO::from_value(core.clone(), TD_Opaque));
+        let (send, verdicts) = mpsc::unbounded_channel();
+        let meter = open(handle, ClientKey(uuid::Uuid::nil()), None, (), send);
+        Self { core, meter: Some(meter), verdicts }
+    }
+
+    async fn next(&mut self) -> Verdict {
+        self.verdicts.recv().await.expect("a verdict").1
+    }
+
+    fn count(&self, total: u64) {
+        self.meter.as_ref().expect("a meter").count(total);
+    }
+
+    /// The tunnel goes, and all is accounted for.
+    async fn end(&mut self) {
+        self.meter = None;
+        while !matches!(self.next().await, Verdict::Closed) {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_report_is_exact_and_totals_never_fall() {
+    let mut story = Story::new(|_| {});
+    let Verdict::Open(offering) = story.next().await else { panic!("not open") };
+    assert_eq!(offering, json!({"a": 1}));
+    story.count(5);
+    story.count(3);
+    story.end().await;
+    let calls = story.core.calls();
+    assert_eq!(calls.first().map(String::as_str), Some("start"));
+    assert_eq!(calls[calls.len() - 2..], ["total 5", "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_said_again() {
+    let mut story = Story::new(|script| script.failures = 2);
+    assert!(matches!(story.next().await, Verdict::Open(_)));
+    assert_eq!(story.core.calls(), ["start failed", "start failed", "start"]);
+    story.core.script(|script| script.failures = 2);
+    story.count(7);
+    story.end().await;
+    let calls = story.core.calls();
+    assert_eq!(calls[calls.len() - 2..], ["total 7", "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_says_stop_is_told_at_once_and_without_use_soon() {
+    let mut story = Story::new(|_| {});
+    assert!(matches!(story.next().await, Verdict::Open(_)));
+    story.core.script(|script| script.status = Some("suspending"));
+    // Nothing is used, and still the core is asked.
+    assert!(matches!(story.next().await, Verdict::Over));
+    story.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_takes_the_report_of_is_not_served_for_long() {
+    let mut story = Story::new(|_| {});
+    assert!(matches!(story.next().await, Verdict::Open(_)));
+    story.core.script(|script| script.failures = MAX_UNREPORTED);
+    assert!(matches!(story.next().await, Verdict::Over));
+    story.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_a_channel_that_is_not_active_is_over_at_once() {
+    let mut story = Story::new(|script| script.status = Some("suspended"));
+    assert!(matches!(story.next().await, Verdict::Over));
+    story.end().await;
+}
