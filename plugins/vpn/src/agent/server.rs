@@ -109,7 +109,7 @@ pub(super) struct Server {
     peers: HashMap<PeerId, Peer>,
     /// Sessions that are not closed yet, by channel.
     keepers: HashMap<ClientKey, usize>,
-    /// Channels whose session is open, for `sessions`.
+    /// Who waits for a channel to be free.
     cuts: Vec<(ClientKey, oneshot::Sender<()>)>,
     ending: Option<(Instant, oneshot::Sender<()>)>,
     judged: Stream<Judged>,
