@@ -22,7 +22,7 @@ use crate::openvpn::{Asked, Line, Openvpn, OpenvpnError, Place};
 use crate::pause::Pauses;
 use crate::pki::Pki;
 use crate::session::{self, Meter, Verdict};
-use crate::settings::{Protocol, Settings};
+use crate::settings::Settings;
 use crate::{full, render};
 
 /// How often OpenVPN is asked for a sign of life.
@@ -109,7 +109,7 @@ pub(super) struct Server {
     peers: HashMap<PeerId, Peer>,
     /// Sessions that are not closed yet, by channel.
     keepers: HashMap<ClientKey, usize>,
-    /// Channels whose session is open, for `sessions`.
+    /// Who waits for a channel to be free.
     cuts: Vec<(ClientKey, oneshot::Sender<()>)>,
     ending: Option<(Instant, oneshot::Sender<()>)>,
     judged: Stream<Judged>,
@@ -524,11 +524,7 @@ impl Server {
             leaving.thrown_out = true;
             // Others, OpenVPN removes by itself five seconds after they were told.
             if let Some(SocketAddr::V4(from)) = peer.from {
-                let protocol = match self.settings.protocol {
-                    Protocol::Udp => "",
-                    Protocol::Tcp => "tcp:",
-                };
-                line.send(&format!("kill {protocol}{from}"), Asked::Done).await?;
+                line.send(&format!("kill {from}"), Asked::Done).await?;
             }
         }
         Ok(())
