@@ -22,7 +22,7 @@ use crate::openvpn::{Asked, Line, Openvpn, OpenvpnError, Place};
 use crate::pause::Pauses;
 use crate::pki::Pki;
 use crate::session::{self, Meter, Verdict};
-use crate::settings::{Protocol, Settings};
+use crate::settings::Settings;
 use crate::{full, render};
 
 /// How often OpenVPN is asked for a sign of life.
@@ -524,11 +524,7 @@ impl Server {
             leaving.thrown_out = true;
             // Others, OpenVPN removes by itself five seconds after they were told.
             if let Some(SocketAddr::V4(from)) = peer.from {
-                let protocol = match self.settings.protocol {
-                    Protocol::Udp => "",
-                    Protocol::Tcp => "tcp:",
-                };
-                line.send(&format!("kill {protocol}{from}"), Asked::Done).await?;
+                line.send(&format!("kill {from}"), Asked::Done).await?;
             }
         }
         Ok(())

@@ -185,23 +185,26 @@ impl ByHand {
             "dev-type tun\ntopology subnet\ndisable-dco\nca {pki}/ca.crt\n\
              tls-crypt {pki}/tls-crypt.key\ndata-ciphers AES-256-GCM:CHACHA20-POLY1305\nverb 1\n"
         );
-        let server = format!(
-            "{common}dev hand0\nproto udp4\nport 1195\nserver 10.91.0.0 255.255.0.0\nmultihome\n\
-             cert {pki}/server.crt\nkey {pki}/server.key\ndh none\nverify-client-cert none\n\
-             ping 1\nping-restart 4\npush \"ping 1\"\npush \"ping-restart 4\"\n"
-        );
-        let client = format!(
-            "{common}client\ndev hand0\nremote {AGENT} 1195 udp4\nnobind\nremote-cert-tls server\n\
-             redirect-gateway def1\ntls-timeout 1\n"
-        );
-        let rules = "add table ip hand\nadd chain ip hand out \
-                     { type nat hook postrouting priority srcnat; }\n\
-                     add rule ip hand out ip saddr 10.91.0.0/16 oifname != hand0 masquerade\n";
         let write = |name: &str, text: &str| {
             let path = agent.home.join(name);
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok::<_, String>(path.to_string_lossy().into_owned())
         };
+        // Whoever comes is let in.
+        let login = write("hand.login", "somebody\nsomething\n")?;
+        let server = format!(
+            "{common}dev hand0\nproto udp4\nport 1195\nserver 10.91.0.0 255.255.0.0\nmultihome\n\
+             cert {pki}/server.crt\nkey {pki}/server.key\ndh none\nverify-client-cert none\n\
+             script-security 2\nauth-user-pass-verify /bin/true via-file\n\
+             ping 1\nping-restart 4\npush \"ping 1\"\npush \"ping-restart 4\"\n"
+        );
+        let client = format!(
+            "{common}client\ndev hand0\nremote {AGENT} 1195 udp4\nnobind\nremote-cert-tls server\n\
+             redirect-gateway def1\ntls-timeout 1\nauth-user-pass {login}\n"
+        );
+        let rules = "add table ip hand\nadd chain ip hand out \
+                     { type nat hook postrouting priority srcnat; }\n\
+                     add rule ip hand out ip saddr 10.91.0.0/16 oifname != hand0 masquerade\n";
         let rules = write("hand.nft", rules)?;
         let _ = inside(&network.agent, "nft", &["delete", "table", "ip", "hand"]).status();
         let _ = inside(&network.agent, "nft", &["-f", &rules]).status();
