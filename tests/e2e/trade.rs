@@ -1,10 +1,16 @@
 //! Two parties: from an offering to its last session.
 
-use privatix_host::service::{OfferingView, OrderView};
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use privatix_host::modules::registry::State;
+use privatix_host::service::{IdentityView, OfferingView, OrderView};
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 
-use crate::support::trade::draft;
+use crate::support::gate::Gate;
+use crate::support::trade::{draft, free_port};
 use crate::support::{Node, Package, Pair, wait_for};
 
 #[test]
@@ -217,4 +223,70 @@ fn the_supply_ends() {
     // What was refused for a passing reason is asked again.
     let channel = pair.accepted(&second);
     pair.agent.wait_channel(channel, Status::Active);
+}
+
+/// Each agent is visited on its own: one that takes connections and answers nothing is waited for,
+/// but not by what is to be done elsewhere.
+#[test]
+fn an_agent_that_answers_nothing_holds_up_no_other() {
+    let package = Package::echo();
+    let pair = Pair::of(&package);
+    let good = pair.offer(&package);
+    let here = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut other = Node::stopped("agent", &format!("[exchange]\nlisten = \"{here}\"\n"));
+    package.drop_into(&other.plugins());
+    other.start();
+    other.wait_state(&package.name, State::Running);
+    let bad: OfferingView =
+        other.post("/v1/offerings", &draft(&package, json!({}))).expect("published");
+    let agent: IdentityView = other.get("/v1/identity").expect("an identity");
+    let fetch = json!({ "url": agent.exchange, "agent": agent.fingerprint });
+    let _: Value = pair.client.post("/v1/offerings/fetch", &fetch).expect("fetched");
+    other.stop();
+
+    let silent = TcpListener::bind(here).expect("a listener");
+    let order = json!({ "offering": bad.hash, "deposit": null, "hold": false });
+    let _: OrderView = pair.client.post("/v1/orders", &order).expect("ordered");
+    let (mut waiting, _) = silent.accept().expect("the client comes");
+    let channel = pair.order(&good);
+    pair.client.wait_channel(channel, Status::Active);
+    waiting.set_nonblocking(true).expect("set");
+    let mut request = [0; 65_536];
+    let end = loop {
+        match waiting.read(&mut request) {
+            Ok(0) => break None,
+            Ok(_) => {}
+            Err(error) => break Some(error.kind()),
+        }
+    };
+    assert_eq!(end, Some(ErrorKind::WouldBlock), "the client is still waiting there");
+}
+
+/// Its channel is over here, and there it is not yet: it is asked at every turn, and not as fast as
+/// it answers.
+#[test]
+fn an_agent_that_takes_its_time_to_end_a_channel_is_not_pressed() {
+    let package = Package::faulty("good");
+    let here = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let behind = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let agent = format!(
+        "[agent]\norders = \"open\"\nservice_endpoint_address = \"192.0.2.1\"\n\
+         [modules.good]\nfault = \"stop-hangs\"\ntick_ms = 3600000\n\
+         [exchange]\nurl = \"http://{here}\"\nlisten = \"{behind}\"\n"
+    );
+    let gate = Gate::between(here, behind, "/v1/channels/");
+    let pair = Pair::configured(&package, &agent, "");
+    let channel = pair.order(&pair.offer(&package));
+    for node in [&pair.client, &pair.agent] {
+        node.wait_channel(channel, Status::Active);
+    }
+    let path = format!("/v1/channels/{channel}/terminate");
+    let _: Value = pair.client.post(&path, &json!(null)).expect("terminated");
+    pair.agent.wait_channel(channel, Status::Terminating);
+    let (before, began) = (gate.asked(), Instant::now());
+    wait_for("some more questions", || (gate.asked() >= before + 4).then_some(()));
+    // Once a second, as it is configured.
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    let view = pair.agent.channel(channel);
+    assert_eq!(view.status, Status::Terminating, "it takes longer than that");
 }

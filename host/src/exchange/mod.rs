@@ -11,6 +11,7 @@ mod rate;
 pub mod server;
 pub mod sync;
 pub mod tls;
+mod visit;
 
 /// The largest body either side reads, in bytes.
 pub const MAX_BODY: usize = 512 * 1024;

@@ -1,23 +1,26 @@
-//! The client's reconciler: sends orders that have no answer, asks about live channels, fetches
-//! access messages, and tells agents of channels that were ended here.
+//! The client's reconciler: has agents visited for whom there is something to do: orders that have
+//! no answer, live channels to be asked about, channels that were ended here.
 //!
 //! It takes no input: what is to be done follows from the database, so a client that was offline
-//! catches up. Woken by changes and by a timer.
+//! catches up. Woken by changes and by a timer. Each agent is visited on its own, so that one that
+//! does not answer holds up nobody else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use privatix_plugin_api::message::ClientKey;
-use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::peer::{Peer, PeerError};
-use crate::domain::signed::Kind;
-use crate::service::{Followed, Obstacle, Refused, Service};
+use super::peer::Peer;
+use super::visit::{Errand, Visit, Visited};
+use crate::service::Service;
 
 /// An agent that does not answer is asked less and less often, up to this.
 const RARELY: Duration = Duration::from_secs(60);
+
+/// Agents visited at a time.
+const AT_ONCE: usize = 64;
 
 /// Keeps a client's channels up to date until shutdown.
 pub async fn run(
@@ -27,12 +30,25 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut changes = service.outbox();
-    let mut sync = Sync { service, peer, interval, pauses: HashMap::new(), away: HashSet::new() };
+    let mut sync = Sync {
+        service,
+        peer,
+        interval,
+        pauses: HashMap::new(),
+        visited: HashSet::new(),
+        visits: JoinSet::new(),
+    };
     loop {
         changes.borrow_and_update();
         sync.round().await;
         tokio::select! {
             _ = changes.changed() => {}
+            Some(visited) = sync.visits.join_next() => {
+                // One that panicked is not visited again: better late than in a loop.
+                if let Ok(visited) = visited {
+                    sync.returned(visited);
+                }
+            }
             () = tokio::time::sleep(interval) => {}
             _ = async { shutdown.wait_for(|down| *down).await.is_ok() } => return,
         }
@@ -43,19 +59,11 @@ struct Sync {
     service: Service,
     peer: Peer,
     interval: Duration,
-    /// When to ask next, by order or channel.
+    /// When an errand's turn comes again, by its name.
     pauses: HashMap<String, Pause>,
-    /// Agents that were not reached in this round, by URL: one that is away holds up the others
-    /// once, not once a channel.
-    away: HashSet<String>,
-}
-
-/// Why a channel is not up to date.
-enum Trouble {
-    /// Its agent was not reached.
-    Away(String),
-    /// Anything else.
-    Other(String),
+    /// Agents that are being visited, by URL.
+    visited: HashSet<String>,
+    visits: JoinSet<Visited>,
 }
 
 struct Pause {
@@ -64,152 +72,69 @@ struct Pause {
 }
 
 impl Sync {
+    /// Sets out to the agents for whom something is to be done by now.
     async fn round(&mut self) {
-        self.away.clear();
-        match self.service.orders_waiting().await {
-            Ok(orders) => {
-                for (hash, message, exchange) in orders {
-                    self.order(&hash, &message, &exchange).await;
-                }
+        let errands = self.errands().await;
+        let all: HashSet<String> = errands.iter().map(|(_, errand)| errand.name()).collect();
+        self.pauses.retain(|name, _| all.contains(name));
+        let mut by_agent: BTreeMap<String, Vec<Errand>> = BTreeMap::new();
+        for (exchange, errand) in errands {
+            if !self.visited.contains(&exchange) && !self.pauses(&errand.name()) {
+                by_agent.entry(exchange).or_default().push(errand);
             }
+        }
+        for (exchange, errands) in by_agent {
+            // The others' turn comes when one has returned.
+            if self.visits.len() >= AT_ONCE {
+                return;
+            }
+            self.visited.insert(exchange.clone());
+            let (service, peer) = (self.service.clone(), self.peer.clone());
+            self.visits.spawn(Visit { service, peer, exchange, errands }.run());
+        }
+    }
+
+    /// All that is to be done, now or later, and at which URL.
+    async fn errands(&self) -> Vec<(String, Errand)> {
+        let mut errands = Vec::new();
+        match self.service.orders_waiting().await {
+            Ok(orders) => errands.extend(
+                orders
+                    .into_iter()
+                    .map(|(hash, message, exchange)| (exchange, Errand::Order { hash, message })),
+            ),
             Err(error) => tracing::error!(%error, "orders were not sent"),
         }
         match self.service.channels_followed().await {
-            Ok(channels) => {
-                for channel in channels {
-                    self.channel(&channel).await;
-                }
-            }
+            Ok(channels) => errands.extend(
+                channels
+                    .into_iter()
+                    .map(|followed| (followed.exchange.clone(), Errand::Channel(followed))),
+            ),
             Err(error) => tracing::error!(%error, "channels were not followed"),
         }
-    }
-
-    async fn order(&mut self, hash: &str, message: &Value, exchange: &str) {
-        if self.pauses(hash) || self.away.contains(exchange) {
-            return;
-        }
-        match self.peer.order(exchange, message).await {
-            Ok(Some(reply)) => {
-                self.settle(hash);
-                if let Err(error) = self.service.order_replied(hash, &reply).await {
-                    tracing::error!(order = hash, %error, "the agent's reply was refused");
-                    self.service.progress_note(hash, Obstacle::NotNow, error.to_string());
-                    self.fail(hash);
-                }
-            }
-            Ok(None) => {
-                let text = "the agent's operator has to decide".to_owned();
-                self.service.progress_note(hash, Obstacle::Deciding, text);
-                self.settle(hash);
-            }
-            Err(error) => {
-                if let PeerError::Refused(_, message) = &error {
-                    match self.service.order_refused(hash, message).await {
-                        Ok(()) => return self.settle(hash),
-                        // Not the agent's word, or not its last one.
-                        Err(why) => tracing::debug!(order = hash, %why, "not refused for good"),
-                    }
-                }
-                if error.is_unreached() {
-                    self.away.insert(exchange.to_owned());
-                }
-                self.note(hash, &error);
-                tracing::debug!(order = hash, error = crate::chain(&error), "order not answered");
-                self.fail(hash);
-            }
-        }
-    }
-
-    /// What keeps an order, for whoever looks.
-    fn note(&self, hash: &str, error: &PeerError) {
-        let obstacle = if error.is_unreached() { Obstacle::Unreached } else { Obstacle::NotNow };
-        self.service.progress_note(hash, obstacle, crate::chain(error));
-    }
-
-    async fn channel(&mut self, followed: &Followed) {
-        let name = followed.channel.to_string();
-        // A channel without its access message, or ended here, does not wait for its turn.
-        let urgent = followed.serial == 0 || followed.ended;
-        if self.away.contains(&followed.exchange) {
-            return;
-        }
-        if self.pauses(&name) && !(urgent && self.is_well(&name)) {
-            return;
-        }
-        match self.follow(followed).await {
-            Ok(()) => {
-                self.service.progress_clear(&name);
-                self.settle(&name);
-            }
-            Err(trouble) => {
-                let (obstacle, error) = match trouble {
-                    Trouble::Away(error) => {
-                        self.away.insert(followed.exchange.clone());
-                        (Obstacle::Unreached, error)
-                    }
-                    Trouble::Other(error) => (Obstacle::NotNow, error),
-                };
-                self.service.progress_note(&name, obstacle, error.clone());
-                tracing::debug!(channel = name, error, "channel not followed");
-                self.fail(&name);
-            }
-        }
-    }
-
-    async fn follow(&self, followed: &Followed) -> Result<(), Trouble> {
-        let Followed { channel, exchange, .. } = followed;
-        let (what, kind) = if followed.ended {
-            ("terminate", Kind::TerminateRequest)
-        } else {
-            ("account", Kind::AccountRequest)
-        };
-        let account = self.ask(exchange, *channel, what, kind).await?;
-        let newer = self.service.account_received(*channel, &account).await.map_err(say)?;
-        if newer || (followed.serial == 0 && !followed.ended) {
-            let envelope = self.ask(exchange, *channel, "access", Kind::AccessRequest).await?;
-            self.service.access_received(*channel, &envelope).await.map_err(|error| {
-                tracing::error!(%channel, %error, "an access message was refused");
-                say(error)
-            })?;
-        }
-        Ok(())
-    }
-
-    async fn ask(
-        &self,
-        exchange: &str,
-        channel: ClientKey,
-        what: &str,
-        kind: Kind,
-    ) -> Result<Value, Trouble> {
-        let request = self.service.request_make(kind, channel).map_err(say)?;
-        let answer = self.peer.channel(exchange, channel, what, &request).await;
-        answer.map_err(|error| match error.is_unreached() {
-            true => Trouble::Away(crate::chain(&error)),
-            false => Trouble::Other(crate::chain(&error)),
-        })
+        errands
     }
 
     fn pauses(&self, name: &str) -> bool {
         self.pauses.get(name).is_some_and(|pause| Instant::now() < pause.until)
     }
 
-    fn is_well(&self, name: &str) -> bool {
-        self.pauses.get(name).is_none_or(|pause| pause.failures == 0)
+    fn returned(&mut self, visited: Visited) {
+        self.visited.remove(&visited.exchange);
+        for (name, done) in visited.errands {
+            if done { self.settle(name) } else { self.fail(name) }
+        }
     }
 
-    fn settle(&mut self, name: &str) {
+    fn settle(&mut self, name: String) {
         let until = Instant::now() + self.interval;
-        self.pauses.insert(name.to_owned(), Pause { until, failures: 0 });
+        self.pauses.insert(name, Pause { until, failures: 0 });
     }
 
-    fn fail(&mut self, name: &str) {
-        let failures = self.pauses.get(name).map_or(0, |pause| pause.failures).saturating_add(1);
+    fn fail(&mut self, name: String) {
+        let failures = self.pauses.get(&name).map_or(0, |pause| pause.failures).saturating_add(1);
         let pause = self.interval.saturating_mul(1 << failures.min(8)).min(RARELY);
-        self.pauses.insert(name.to_owned(), Pause { until: Instant::now() + pause, failures });
+        self.pauses.insert(name, Pause { until: Instant::now() + pause, failures });
     }
-}
-
-fn say(error: Refused) -> Trouble {
-    Trouble::Other(error.to_string())
 }

@@ -1,6 +1,8 @@
 //! Accounts: what an agent says of a channel, and what its client learns from it. And the commands
 //! of either party's user. What users see is in [`super::view`].
 
+use std::collections::HashMap;
+
 use privatix_plugin_api::json::MAX_INTEGER;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
@@ -167,14 +169,17 @@ impl Service {
     /// # Errors
     /// A database that fails.
     pub async fn channels_followed(&self) -> Result<Vec<Followed>, Refused> {
-        let mut followed = Vec::new();
+        let (mut followed, mut exchanges) = (Vec::new(), HashMap::new());
         for row in self.inner.store.channel_followed().await? {
-            let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {
-                continue;
-            };
+            if !exchanges.contains_key(&row.offering) {
+                let offering = self.inner.store.offering_get(&row.offering).await?;
+                let Some(offering) = offering else { continue };
+                exchanges.insert(row.offering.clone(), parsed(&offering)?.exchange);
+            }
+            let Some(exchange) = exchanges.get(&row.offering).cloned() else { continue };
             followed.push(Followed {
                 channel: row.id,
-                exchange: parsed(&offering)?.exchange,
+                exchange,
                 serial: if row.access.is_some() { row.access_serial } else { 0 },
                 ended: is_over(row.state.status),
             });

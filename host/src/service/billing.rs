@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use privatix_plugin_api::json::MAX_INTEGER;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
 
@@ -83,6 +84,7 @@ impl Service {
         for row in rows {
             let Some(terms) = self.terms(&row.offering).await? else { continue };
             match self.role() {
+                _ if self.rings_wrongly(&terms, &row) => wrong.push(row.id),
                 Role::Agent if verdict(&terms, &row, now).is_some() => wrong.push(row.id),
                 Role::Agent => {}
                 Role::Client if !row.has_access => {}
@@ -110,10 +112,12 @@ impl Service {
     async fn settle(&self, txn: &mut Txn, id: ClientKey) -> Result<(), StoreError> {
         let Some(row) = txn.billing_get(id).await? else { return Ok(()) };
         let Some(terms) = self.terms(&row.offering).await? else { return Ok(()) };
+        if self.rings_wrongly(&terms, &row) {
+            txn.billing_set(id, row.paid, self.alarm(&terms, row.deposit, row.paid)).await?;
+        }
         if self.role() == Role::Client {
-            let Some(balance) = next_balance(&terms, &self.client_facts(&row)) else {
-                return Ok(());
-            };
+            let balance = next_balance(&terms, &self.client_facts(&row));
+            let Some(balance) = balance.filter(|_| row.has_access) else { return Ok(()) };
             return self.sign_cheque(txn, id, balance).await;
         }
         let Some((event, reason)) = verdict(&terms, &row, clock::unix_now()) else {
@@ -129,6 +133,22 @@ impl Service {
             }
             Ok(_) => Ok(()),
         }
+    }
+
+    /// The usage from which on a report has a channel looked at at once. A client looks with every
+    /// report at a channel that costs anything.
+    pub(super) fn alarm(&self, terms: &Terms, deposit: u64, paid: u64) -> Option<u64> {
+        match self.role() {
+            Role::Agent => {
+                billing::alarm(terms, deposit, paid).filter(|alarm| *alarm <= MAX_INTEGER)
+            }
+            Role::Client => terms.are_watched().then_some(0),
+        }
+    }
+
+    /// Whether a live channel's alarm is not what it has to be: that of one that an older version made.
+    fn rings_wrongly(&self, terms: &Terms, row: &BillingRow) -> bool {
+        !is_over(row.state.status) && row.alarm != self.alarm(terms, row.deposit, row.paid)
     }
 
     pub(super) fn client_facts(&self, row: &BillingRow) -> ClientFacts {
@@ -197,8 +217,3 @@ fn verdict(terms: &Terms, row: &BillingRow, now: UnixSeconds) -> Option<(Event, 
 
 /// Why a channel has the hold `payment`.
 pub(super) const UNPAID: &str = "waits for payment";
-
-/// What an agent notes of a channel that was paid for.
-pub(super) fn alarm(terms: &Terms, deposit: u64, paid: u64) -> Option<u64> {
-    billing::alarm(terms, deposit, paid)
-}

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::account::{key, unknown};
-use super::billing::alarm;
 use super::offering::{hash, parsed};
 use super::{Refused, Service};
 use crate::clock::{self, UnixSeconds};
@@ -92,7 +91,8 @@ impl Service {
         let before = txn.billing_get(channel).await?.map_or(0, |known| known.paid);
         if balance > before {
             txn.cheque_put(&received(cheque, message)).await?;
-            txn.billing_set(channel, balance, alarm(&terms, row.deposit, balance)).await?;
+            let alarm = self.alarm(&terms, row.deposit, balance);
+            txn.billing_set(channel, balance, alarm).await?;
             self.commit(txn).await?;
             tracing::info!(%channel, balance, before, "cheque received");
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::billing::{UNPAID, alarm};
+use super::billing::UNPAID;
 use super::offering::{hash, parsed};
 use super::{Progress, Refused, Service, refusal};
 use crate::clock::{self, UnixSeconds};
@@ -219,7 +219,7 @@ impl Service {
             channel.state.holds = channel.state.holds.with(Hold::Payment);
         }
         txn.channel_add(&channel).await?;
-        txn.billing_set(id, 0, alarm(&terms, channel.deposit, 0)).await?;
+        txn.billing_set(id, 0, self.alarm(&terms, channel.deposit, 0)).await?;
         let reason = if unpaid { UNPAID } else { "access message made" };
         self.apply(txn, &channel, Event::AccessReady, reason).await?;
         Ok(())
@@ -334,9 +334,8 @@ impl Service {
             channel.state.holds = channel.state.holds.with(Hold::User);
         }
         txn.channel_add(&channel).await?;
-        // A client looks at its channel with every report, if it costs anything.
-        let watched = Terms::from(&parsed(&offering)?).are_watched();
-        txn.billing_set(id, 0, watched.then_some(0)).await?;
+        let terms = Terms::from(&parsed(&offering)?);
+        txn.billing_set(id, 0, self.alarm(&terms, channel.deposit, 0)).await?;
         self.commit(txn).await?;
         self.progress_clear(order_hash);
         tracing::info!(channel = %reply_read.channel, order = order_hash, "order accepted");

@@ -1,5 +1,8 @@
 //! What of a channel decides on money, read together; cheques are in [`super::cheque`].
 
+use std::collections::BTreeMap;
+
+use privatix_plugin_api::json::MAX_INTEGER;
 use privatix_plugin_api::message::ClientKey;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -26,7 +29,7 @@ pub struct BillingRow {
     pub deposit: u64,
     /// The agent: balance of the best cheque. The client: of the highest that it has signed.
     pub paid: u64,
-    /// What was used in all sessions.
+    /// What was used in all sessions; no more than integers go.
     pub usage: u64,
     /// When it was used last; 0 if it never was.
     pub used_at: UnixSeconds,
@@ -34,6 +37,8 @@ pub struct BillingRow {
     pub in_session: bool,
     /// Whether there is an access message.
     pub has_access: bool,
+    /// Usage from which on a report has it looked at at once.
+    pub alarm: Option<u64>,
     /// The client: what the agent has signed last.
     pub agent: Option<AgentRow>,
 }
@@ -58,7 +63,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT c.id, c.offering, c.status, c.holds, c.since, c.deposit, c.paid, c.used, \
-             c.used_at, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
+             c.used_at, c.alarm, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
              s.used_at AS open_used_at, a.status AS agent_status, a.cost AS agent_cost, \
              a.paid AS agent_paid, a.time AS agent_time, \
              a.usage AS agent_usage FROM channels c \
@@ -143,12 +148,18 @@ impl Txn {
         late: &[(ClientKey, u64)],
         now: UnixSeconds,
     ) -> Result<()> {
-        let rows: Vec<_> =
-            late.iter().map(|(id, more)| (id.0.simple().to_string(), more)).collect();
-        let sql = "UPDATE channels SET used = used + j.more, used_at = $2 FROM ( \
-                   SELECT unhex(value ->> 0) AS id, SUM(value ->> 1) AS more FROM json_each($1) \
-                   GROUP BY 1) j WHERE channels.id = j.id";
+        // A channel's usage ends where integers do; see `session_close_as_known`.
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for (id, more) in late {
+            let sum = sums.entry(id.0.simple().to_string()).or_default();
+            *sum = sum.saturating_add(*more).min(MAX_INTEGER);
+        }
+        let rows: Vec<_> = sums.into_iter().collect();
+        let sql = "UPDATE channels SET used = MIN(used + j.more, $3), used_at = $2 FROM ( \
+                   SELECT unhex(value ->> 0) AS id, value ->> 1 AS more FROM json_each($1)) j \
+                   WHERE channels.id = j.id";
         let query = sqlx::query(sql).bind(super::json(&rows)).bind(to_db(now));
+        let query = query.bind(to_db(MAX_INTEGER));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("noting late usage"))?;
         Ok(())
     }
@@ -167,10 +178,11 @@ fn row(row: &SqliteRow) -> Result<BillingRow> {
             since: number("since")?,
             deposit: number("deposit")?,
             paid: number("paid")?,
-            usage: number("used")?.saturating_add(open_usage.unwrap_or(0)),
+            usage: number("used")?.saturating_add(open_usage.unwrap_or(0)).min(MAX_INTEGER),
             used_at: number("used_at")?.max(maybe("open_used_at")?.unwrap_or(0)),
             in_session: open_usage.is_some(),
             has_access: row.try_get("has_access")?,
+            alarm: maybe("alarm")?,
             agent: agent(row)?,
         })
     };

@@ -1,5 +1,6 @@
 //! Sessions of channels.
 
+use privatix_plugin_api::json::MAX_INTEGER;
 use privatix_plugin_api::message::{ClientKey, SessionId};
 use sqlx::Row;
 use uuid::Uuid;
@@ -167,10 +168,12 @@ impl Txn {
             return Ok(());
         };
         self.touch(ClientKey(channel));
-        let sql = "UPDATE channels SET used = used + s.usage, used_at = MAX(channels.used_at, s.used_at) \
+        // No further than integers go: a sum that the database cannot hold could not be read again.
+        let sql = "UPDATE channels SET used = MIN(used + s.usage, $2), \
+                   used_at = MAX(channels.used_at, s.used_at) \
                    FROM sessions s WHERE s.id = $1 AND channels.id = s.channel";
-        let query = sqlx::query(sql).bind(id.0).execute(&mut *self.inner).await;
-        query.map_err(StoreError::at("adding up usage"))?;
+        let query = sqlx::query(sql).bind(id.0).bind(to_db(MAX_INTEGER));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("adding up usage"))?;
         Ok(())
     }
 
@@ -239,7 +242,8 @@ impl Txn {
         accounts: &[(SessionId, Account)],
         now: UnixSeconds,
     ) -> Result<()> {
-        let sql = "UPDATE sessions SET usage = j.usage, sequence = j.sequence, used_at = $2 FROM ( \
+        let sql = "UPDATE sessions SET usage = j.usage, sequence = j.sequence, \
+                   used_at = CASE WHEN j.usage > sessions.usage THEN $2 ELSE used_at END FROM ( \
                    SELECT unhex(value ->> 0) AS id, value ->> 1 AS usage, value ->> 2 AS sequence \
                    FROM json_each($1)) j WHERE sessions.id = j.id";
         let rows: Vec<_> = accounts

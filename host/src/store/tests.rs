@@ -1,13 +1,15 @@
 //! A database of an older version, brought up to date.
 
 use std::borrow::Cow;
+use std::path::Path;
 
-use privatix_plugin_api::message::ClientKey;
+use privatix_plugin_api::message::{ClientKey, SessionId};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use uuid::Uuid;
 
 use super::{MIGRATIONS, Store};
+use crate::clock;
 
 const FILL: &str = "
     INSERT INTO templates VALUES ('t', 'access', '{}', 0);
@@ -26,11 +28,9 @@ const FILL: &str = "
         (unhex(printf('%032x', 5)), unhex(printf('%032x', 2)), 40, 0, 9, NULL);
 ";
 
-#[tokio::test]
-async fn usage_of_before_there_was_money_is_added_up() {
-    let home = tempfile::tempdir().expect("a directory");
-    let path = home.path().join("state.db");
-    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+/// A database of the first version with a channel in it.
+async fn of_the_first_version(path: &Path) {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
     let pool = pool.expect("opened");
     let first: Vec<_> = MIGRATIONS.iter().take(1).cloned().collect();
@@ -38,7 +38,13 @@ async fn usage_of_before_there_was_money_is_added_up() {
     first.run(&pool).await.expect("the first version");
     sqlx::raw_sql(FILL).execute(&pool).await.expect("filled");
     pool.close().await;
+}
 
+#[tokio::test]
+async fn usage_of_before_there_was_money_is_added_up() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("state.db");
+    of_the_first_version(&path).await;
     for _ in 0..2 {
         let store = Store::open(&path).await.expect("brought up to date");
         let channel = ClientKey(Uuid::from_u128(2));
@@ -47,4 +53,21 @@ async fn usage_of_before_there_was_money_is_added_up() {
         assert!(rows[0].in_session);
         store.close().await;
     }
+}
+
+/// Otherwise whatever has been in use for longer than it may be unused would end at once.
+#[tokio::test]
+async fn a_channel_of_before_there_was_money_was_used_until_now() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("state.db");
+    of_the_first_version(&path).await;
+    let before = clock::unix_now();
+    let store = Store::open(&path).await.expect("brought up to date");
+    let channel = ClientKey(Uuid::from_u128(2));
+    let used_at = async || store.billing_some(&[channel]).await.expect("read")[0].used_at;
+    assert!(used_at().await >= before, "its session is open");
+    let mut txn = store.begin().await.expect("begun");
+    txn.session_close_as_known(SessionId(Uuid::from_u128(5)), 0).await.expect("closed");
+    txn.commit().await.expect("committed");
+    assert!(used_at().await >= before, "it was, until a moment ago");
 }

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -21,6 +22,7 @@ pub(crate) enum Way {
 
 pub(crate) struct Gate {
     way: Arc<Mutex<Way>>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Gate {
@@ -29,15 +31,22 @@ impl Gate {
         let way = Arc::new(Mutex::new(Way::Open));
         let listener = TcpListener::bind(here).expect("a listener");
         let shared = Arc::clone(&way);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
         // It ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let way = Arc::clone(&shared);
+                let (way, count) = (Arc::clone(&shared), Arc::clone(&count));
                 // Whoever hangs up is no concern of the gate's.
-                thread::spawn(move || pass(stream, there, path, &way));
+                thread::spawn(move || pass(stream, there, path, &way, &count));
             }
         });
-        Self { way }
+        Self { way, asked }
+    }
+
+    /// How many requests there were below the path.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set(&self, way: Way) {
@@ -45,10 +54,18 @@ impl Gate {
     }
 }
 
-fn pass(mut stream: TcpStream, there: SocketAddr, path: &str, way: &Mutex<Way>) -> Option<()> {
+fn pass(
+    mut stream: TcpStream,
+    there: SocketAddr,
+    path: &str,
+    way: &Mutex<Way>,
+    count: &AtomicUsize,
+) -> Option<()> {
     let (head, body) = read_request(&mut stream)?;
     let asked = head.split(' ').nth(1)?;
-    let way = if asked.starts_with(path) { *way.lock().ok()? } else { Way::Open };
+    let guarded = asked.starts_with(path);
+    count.fetch_add(usize::from(guarded), Ordering::Relaxed);
+    let way = if guarded { *way.lock().ok()? } else { Way::Open };
     if let Way::Answer(status, body) = way {
         let length = body.len();
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");

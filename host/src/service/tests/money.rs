@@ -3,16 +3,18 @@
 
 use privatix_plugin_api::json;
 use privatix_plugin_api::manifest::Role;
-use privatix_plugin_api::message::{ClientKey, Status};
+use privatix_plugin_api::message::{ClientKey, SessionId, Status};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use super::world::{World, identity, total};
+use super::world::{MINE, World, identity, increment, total};
 use crate::clock;
 use crate::domain::account::Account;
 use crate::domain::cheque::{Cheque, Receipt};
 use crate::domain::signed::{self, Kind};
 use crate::domain::status::Hold;
-use crate::store::ChequeRow;
+use crate::service::Caller;
+use crate::store::{ChequeRow, NewSession};
 
 const AGENT: u8 = 1;
 const CLIENT: u8 = 2;
@@ -137,6 +139,71 @@ async fn only_usage_that_matters_draws_attention() {
         let expected: &[ClientKey] = if drawn { &[channel] } else { &[] };
         assert_eq!(world.service.inner.attention.take(), expected, "{usage}");
     }
+}
+
+/// As those are that were made before there was money, or by a version with other rules.
+#[tokio::test]
+async fn an_alarm_that_is_wrong_is_put_right() {
+    for (role, right) in [(Role::Agent, 24), (Role::Client, 0)] {
+        let world = World::new(role).await;
+        let lagging = terms(json!({ "maxBillingUnitLag": 2 }));
+        let channel = world.priced(Status::Active, &[], &lagging, 60).await;
+        for wrong in [None, Some(1_000)] {
+            let mut txn = world.store.begin().await.expect("begun");
+            txn.billing_set(channel, 0, wrong).await.expect("set");
+            txn.commit().await.expect("committed");
+            for _ in 0..2 {
+                world.service.bill_all(false).await.expect("billed");
+                let row = &world.store.billing_some(&[channel]).await.expect("read")[0];
+                assert_eq!((row.paid, row.alarm), (0, Some(right)), "{role:?} {wrong:?}");
+            }
+        }
+    }
+}
+
+/// Nothing was used, so that nothing keeps a channel from ending as one that is not.
+#[tokio::test]
+async fn a_report_of_no_use_is_no_use() {
+    let world = World::new(Role::Agent).await;
+    let channel = world.channel(Status::Active).await;
+    let session = world.start_session(channel).await;
+    let used_at = async || world.store.billing_some(&[channel]).await.expect("read")[0].used_at;
+    for (sequence, amount, used) in [(1, 0, false), (2, 0, false), (3, 1, true)] {
+        world.said(increment(channel, session, sequence, amount)).await;
+        assert_eq!(used_at().await > 0, used, "{sequence}");
+    }
+}
+
+/// However much a module reports, the channel can be read again.
+#[tokio::test]
+async fn a_channels_usage_ends_where_integers_do() {
+    let world = World::new(Role::Agent).await;
+    let channel = world.channel(Status::Active).await;
+    let (mut sessions, most) = (Vec::new(), privatix_plugin_api::json::MAX_INTEGER);
+    let mut txn = world.store.begin().await.expect("begun");
+    for _ in 0..1_100 {
+        let id = SessionId(uuid::Uuid::now_v7());
+        let (client_address, client_port, started_at) = (None, None, clock::unix_now());
+        let measured = false;
+        let session = NewSession { id, channel, client_address, client_port, started_at, measured };
+        txn.session_open(&session).await.expect("opened");
+        txn.session_close(id, started_at).await.expect("closed");
+        sessions.push(id);
+    }
+    txn.commit().await.expect("committed");
+    let mut late = JoinSet::new();
+    for session in sessions {
+        let service = world.service.clone();
+        let caller = Caller { product: MINE, name: "test".into() };
+        late.spawn(async move { service.call(&caller, total(channel, session, most)).await });
+    }
+    assert!(late.join_all().await.iter().all(Result::is_ok), "late, many at once");
+    for _ in 0..3 {
+        let session = world.start_session(channel).await;
+        assert_eq!(world.said(total(channel, session, most)).await, "active");
+        assert_eq!(world.usage(channel).await, most);
+    }
+    assert_eq!(world.row(channel).await.id, channel);
 }
 
 /// However sessions are opened, reported for, closed and reported for late.
