@@ -6,7 +6,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod daemon;
+pub mod daemon;
 pub mod domain;
 pub mod exchange;
 pub mod logging;

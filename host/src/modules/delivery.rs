@@ -23,7 +23,7 @@ const AT_ONCE: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Delivers until shutdown.
-pub(super) async fn run(
+pub async fn run(
     service: Service,
     router: Arc<Router>,
     mut shutdown: watch::Receiver<bool>,
