@@ -266,15 +266,15 @@ async fn shutdown_live(bench: Bench) -> Result<(), Finding> {
 }
 
 async fn shutdown_deadline(bench: Bench) -> Result<(), Finding> {
-    let mut pair = Pair::new(&bench).await?;
+    let deadline = Duration::from_secs(2);
+    let mut pair = Pair::with(&bench, |timeouts| timeouts.shutdown = deadline).await?;
     pair.channel().await?;
     for party in [&mut pair.client, &mut pair.agent] {
         if !party.has_module() {
             continue;
         }
         party.script.set(None, Act::Silence, u64::MAX);
-        party.timeouts.shutdown = Duration::from_secs(2);
-        let limit = party.timeouts.shutdown + Duration::from_secs(3);
+        let limit = deadline + Duration::from_secs(3);
         let begun = Instant::now();
         // That it was not done is as it has to be; what counts is that it says so.
         let retired = party.take_down().await?;

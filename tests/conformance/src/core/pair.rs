@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use privatix_host::config::ModuleTimeouts;
 use privatix_host::domain::status::Event;
 use privatix_host::service::{Caller, Draft, OrderAnswer, Refused, Service};
 use privatix_plugin_api::FaultKind;
@@ -35,8 +36,20 @@ impl Pair {
     /// # Errors
     /// The first step that did not go well; a skip where the module does not sell.
     pub async fn new(bench: &Bench) -> Result<Self, Finding> {
+        Self::with(bench, |_| {}).await
+    }
+
+    /// The same with other deadlines.
+    ///
+    /// # Errors
+    /// As [`Pair::new`].
+    pub async fn with(
+        bench: &Bench,
+        change: impl Fn(&mut ModuleTimeouts),
+    ) -> Result<Self, Finding> {
         let roles = bench.roles()?;
         let mut agent = Party::core(bench, Role::Agent).await?;
+        change(&mut agent.timeouts);
         if agent.package().offering.is_none() {
             return Err(Finding::Skipped("there is no offering template to trade by".into()));
         }
@@ -44,6 +57,7 @@ impl Pair {
             agent.bring_up().await?;
         }
         let mut client = Party::core(bench, Role::Client).await?;
+        change(&mut client.timeouts);
         if roles.contains(&Role::Client) {
             client.bring_up().await?;
         }
@@ -99,6 +113,12 @@ impl Pair {
     pub async fn active(&self, channel: ClientKey) -> Result<(), Finding> {
         for party in self.parties() {
             self.status(party, channel, Status::Active).await?;
+            // By a session it is active before `start` has been answered.
+            wait_for("the answer to start", || async {
+                let told = party.store.channel_commands(u64::MAX).await?;
+                Ok((!told.iter().any(|command| command.channel == channel)).then_some(()))
+            })
+            .await?;
         }
         Ok(())
     }
