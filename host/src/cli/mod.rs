@@ -4,6 +4,7 @@ mod channel;
 mod identity;
 mod init;
 mod module;
+mod new_module;
 mod offering;
 mod order;
 mod output;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 
+use super::new_module::{self, NewModule};
 use super::{host, output};
 use crate::clock;
 use crate::modules::inspect;
@@ -27,6 +28,8 @@ pub(super) enum Command {
         /// The module
         name: String,
     },
+    /// Write the crate of a new module, which builds and conforms as it stands
+    New(NewModule),
     /// Seal a library, so that from then on any altered byte of it is refused
     Seal {
         /// The library; it is changed in place
@@ -48,6 +51,7 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             let module = get(home, &name).await?;
             if json { output::json(&module) } else { output::text(&explain(&module)) }
         }
+        Command::New(request) => new_module::new(&request),
         Command::Seal { library } => seal(&library),
     }
 }

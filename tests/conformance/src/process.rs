@@ -24,11 +24,21 @@ impl Holdings {
         let memory = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
         Ok(Self {
             threads: fs::read_dir("/proc/self/task")?.count(),
-            // One of them is the directory that is being read.
-            descriptors: fs::read_dir("/proc/self/fd")?.count().saturating_sub(1),
+            descriptors: descriptors()?,
             memory: memory.ok_or_else(|| io::Error::other("/proc/self/status has no VmRSS"))?,
         })
     }
+}
+
+/// Open descriptors, without those of the kit's own databases: their pools come and go.
+fn descriptors() -> io::Result<usize> {
+    let mut count = 0_usize;
+    for entry in fs::read_dir("/proc/self/fd")? {
+        // The descriptor by which the directory is read is gone with it.
+        let Ok(target) = fs::read_link(entry?.path()) else { continue };
+        count += usize::from(!target.to_string_lossy().contains("/state.db"));
+    }
+    Ok(count)
 }
 
 /// The ids of the processes that this one has started and not waited for, or has inherited.

@@ -24,10 +24,10 @@ pub(super) fn cases() -> Vec<Case> {
             .mend("what start makes, stop has to end: tasks, connections, files, map entries")
             .thorough(Duration::from_secs(900))
             .run(|bench| channels(bench, 1000)),
-        case("leaks.generations", "Five rounds of create and shutdown leave no thread and no descriptor.", RULE)
+        case("leaks.generations", "Ten rounds of create and shutdown leave no thread and no descriptor.", RULE)
             .after(&["lifecycle.created-again"])
             .mend("in shutdown end every task and thread and close every file and socket")
-            .run(|bench| generations(bench, 5)),
+            .run(|bench| generations(bench, 10)),
         case("leaks.many-generations", "A hundred rounds of create and shutdown leave no thread, descriptor or memory.", RULE)
             .after(&["leaks.generations"])
             .thorough(Duration::from_secs(900))
@@ -95,7 +95,7 @@ async fn no_more_than(
     let before = before.ok_or_else(|| failed("no round was made"))?;
     let settled = wait_for("threads and descriptors to go", || async {
         let now = Holdings::now()?;
-        let few = (rounds / 2).min(8);
+        let few = (rounds / 2).min(4);
         let gone = now.threads <= before.threads + few && now.descriptors <= before.descriptors + few;
         Ok(gone.then_some(now))
     });
