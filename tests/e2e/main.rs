@@ -10,6 +10,7 @@ mod breakdowns;
 mod churn;
 mod cli;
 mod compatibility;
+mod conformance;
 mod crash;
 mod damage;
 mod exchange;
