@@ -19,3 +19,4 @@ mod refusals;
 mod replacement;
 mod silent;
 mod trade;
+mod tutorial;

@@ -146,12 +146,7 @@ fn command(extras: &[Extra]) -> clap::Command {
     extras.iter().fold(Cli::command(), |whole, extra| whole.subcommand((extra.command)()))
 }
 
-fn execute(
-    command: Command,
-    home: &Path,
-    json: bool,
-    extras: &[Extra],
-) -> anyhow::Result<()> {
+fn execute(command: Command, home: &Path, json: bool, extras: &[Extra]) -> anyhow::Result<()> {
     match command {
         Command::Init { role, import, export } => {
             init::init(home, role.into(), import.as_deref(), export.as_deref())

@@ -48,12 +48,68 @@ const FILES: [(&str, &str); 13] = [
 
 /// Names that are a module's, but cannot be a crate's: of the language, or of what every crate has.
 const TAKEN: [&str; 62] = [
-    "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const", "continue",
-    "core", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen",
-    "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv",
-    "proc_macro", "pub", "ref", "return", "self", "serde", "serde_json", "static", "std", "struct",
-    "super", "test", "tokio", "tracing", "trait", "true", "try", "type", "typeof", "union",
-    "unsafe", "unsized", "use", "virtual", "where", "while", "yield", "privatix_plugin_api",
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "serde",
+    "serde_json",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "tokio",
+    "tracing",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "union",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
+    "privatix_plugin_api",
 ];
 
 /// Writes the crate.
@@ -67,11 +123,9 @@ pub(super) fn new(request: &NewModule) -> anyhow::Result<()> {
     let sdk = sdk(request.sdk.as_deref())?;
     check_toolchain()?;
     let sdk_text = sdk.to_str().filter(|text| !text.contains(['"', '\\', '\n']));
-    let sdk_text = sdk_text.with_context(|| {
-        format!("the path {} cannot stand in a Cargo.toml", sdk.display())
-    })?;
-    write(&directory, name, sdk_text)
-        .with_context(|| format!("making {}", directory.display()))?;
+    let sdk_text = sdk_text
+        .with_context(|| format!("the path {} cannot stand in a Cargo.toml", sdk.display()))?;
+    write(&directory, name, sdk_text).with_context(|| format!("making {}", directory.display()))?;
     output::text(&format!(
         "made {0}\n\nNow build it and have it checked:\n  cd {0}\n  cargo build\n  privatix check \
          target/debug/lib{name}.so",
@@ -104,7 +158,8 @@ fn sdk(named: Option<&Path>) -> anyhow::Result<PathBuf> {
         return Ok(path);
     }
     let starts = [env::current_dir().ok(), env::current_exe().ok()];
-    let found = starts.iter().flatten().flat_map(|start| start.ancestors()).find(|path| is_sdk(path));
+    let found =
+        starts.iter().flatten().flat_map(|start| start.ancestors()).find(|path| is_sdk(path));
     let found = found.map(Path::to_owned).context(
         "the crate needs privatix's plugin-api, which is not published yet: say where the \
          repository is with --sdk PATH",
@@ -122,8 +177,9 @@ fn check_toolchain() -> anyhow::Result<()> {
             "cargo does not work ({}); install Rust from https://rustup.rs",
             String::from_utf8_lossy(&output.stderr).trim()
         ),
-        Err(error) => Err(error)
-            .context("there is no cargo, which builds modules; install Rust from https://rustup.rs"),
+        Err(error) => Err(error).context(
+            "there is no cargo, which builds modules; install Rust from https://rustup.rs",
+        ),
     }
 }
 

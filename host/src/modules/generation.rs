@@ -7,9 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use privatix_plugin_api::abi::{
-    Bytes, CoreObject, FfiResult, Future, ModuleObject, ModuleRootRef,
-};
+use privatix_plugin_api::abi::{Bytes, CoreObject, FfiResult, Future, ModuleObject, ModuleRootRef};
 use privatix_plugin_api::message::{
     ClientKey, Description, Done, Health, HostInfo, ModuleRequest, Reply, Sessions, Started,
     StopReason, decode, encode,

@@ -18,7 +18,8 @@ use crate::abi::{
 };
 use crate::error::{Fault, FaultKind};
 use crate::message::{
-    ClientKey, Description, Done, Exercised, HostInfo, ModuleRequest, Reply, Sessions, decode, encode,
+    ClientKey, Description, Done, Exercised, HostInfo, ModuleRequest, Reply, Sessions, decode,
+    encode,
 };
 
 /// How long a runtime may take to let go of its threads once the author's code is done.

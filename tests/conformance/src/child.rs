@@ -44,7 +44,8 @@ fn prepare(run: &Path) -> Result<Subject, Finding> {
 }
 
 fn perform(case: &Case, subject: Subject, directory: &Path) -> Result<(), Finding> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let bench = Bench::new(subject, directory);
     let outcome = runtime.block_on((case.run)(bench));
     // What still runs is the module's; it is not waited for.

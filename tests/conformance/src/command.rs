@@ -16,10 +16,8 @@ use crate::{cases, child};
 
 /// The subcommands that a binary has to have for the kit: `check`, and the hidden one by which it
 /// starts itself again for each case.
-pub const EXTRAS: [Extra; 2] = [
-    Extra { command: check_command, run: check },
-    Extra { command: case_command, run: one_case },
-];
+pub const EXTRAS: [Extra; 2] =
+    [Extra { command: check_command, run: check }, Extra { command: case_command, run: one_case }];
 
 /// What can be asked for.
 #[derive(Debug, Args)]
@@ -266,7 +264,11 @@ fn build(crate_dir: &Path) -> Result<PathBuf, CheckError> {
             return None;
         }
         let files = message.get("filenames")?.as_array()?.clone();
-        files.iter().filter_map(|file| file.as_str()).find(|file| file.ends_with(".so")).map(PathBuf::from)
+        files
+            .iter()
+            .filter_map(|file| file.as_str())
+            .find(|file| file.ends_with(".so"))
+            .map(PathBuf::from)
     });
     let none = || CheckError::Build("it has no cdylib; say crate-type = [\"cdylib\"]".into());
     files.last().ok_or_else(none)

@@ -184,14 +184,11 @@ fn wait(child: &mut Child, note: &Path, deadline: Duration) -> io::Result<Option
 
 fn verdict(case: &Case, directory: &Path, ended: Option<ExitStatus>) -> Verdict {
     let note = fs::read(directory.join(NOTE)).ok();
-    let note: Option<Option<Finding>> =
-        note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let note: Option<Option<Finding>> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(finding) = note else {
         return match ended {
             None => Verdict::TimedOut(format!("not over within {:?}", case.deadline)),
-            Some(status) => {
-                Verdict::Crashed(format!("its process ended with {}", said(status)))
-            }
+            Some(status) => Verdict::Crashed(format!("its process ended with {}", said(status))),
         };
     };
     let verdict = Verdict::from(finding.map_or(Ok(()), Err));

@@ -53,7 +53,9 @@ pub(crate) enum SubjectError {
         #[source]
         source: io::Error,
     },
-    #[error("{path} has to say what the kit configures the module with: [agent], [client], [offering], [access]")]
+    #[error(
+        "{path} has to say what the kit configures the module with: [agent], [client], [offering], [access]"
+    )]
     Settings {
         path: String,
         #[source]
@@ -85,16 +87,17 @@ impl Subject {
         let name = name_of(library)
             .ok_or_else(|| SubjectError::NoLibraryName(library.display().to_string()))?;
         let bytes = read(library)?;
+        // Cases have directories of their own.
+        let library = &std::path::absolute(library).unwrap_or_else(|_| library.to_owned());
         let plugins = into.join("plugins");
         let copy = |path: &Path, bytes: &[u8]| {
             let written = fs::write(path, bytes)
                 .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o600)));
-            written.map_err(|source| SubjectError::Copy { path: path.display().to_string(), source })
+            written
+                .map_err(|source| SubjectError::Copy { path: path.display().to_string(), source })
         };
-        fs::create_dir(&plugins).map_err(|source| SubjectError::Copy {
-            path: plugins.display().to_string(),
-            source,
-        })?;
+        fs::create_dir(&plugins)
+            .map_err(|source| SubjectError::Copy { path: plugins.display().to_string(), source })?;
         copy(&plugins.join(format!("lib{name}.so")), &bytes)?;
         let directories = places.directories(library);
         for kind in ["access", "offering"] {
@@ -117,7 +120,8 @@ impl Places {
         }
         let library = std::path::absolute(library).unwrap_or_else(|_| library.to_owned());
         let beside = library.parent().map(Path::to_owned);
-        let source = library.ancestors().find(|path| path.ends_with("target")).and_then(Path::parent);
+        let source =
+            library.ancestors().find(|path| path.ends_with("target")).and_then(Path::parent);
         let mut directories: Vec<PathBuf> = beside.into_iter().collect();
         for root in [source, Some(Path::new("."))].into_iter().flatten() {
             directories.extend([root.to_owned(), root.join("templates")]);
@@ -169,8 +173,7 @@ fn find_template(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SubjectError> {
-    fs::read(path)
-        .map_err(|source| SubjectError::Read { path: path.display().to_string(), source })
+    fs::read(path).map_err(|source| SubjectError::Read { path: path.display().to_string(), source })
 }
 
 #[cfg(test)]

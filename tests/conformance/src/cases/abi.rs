@@ -14,7 +14,8 @@ use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Bench, Party};
 use crate::process::{self, Holdings};
 
-const LOAD: &str = "§2 a first load: the library carries a manifest readable without running its code";
+const LOAD: &str =
+    "§2 a first load: the library carries a manifest readable without running its code";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -22,54 +23,87 @@ pub(super) fn cases() -> Vec<Case> {
             .after(&["package.accepted"])
             .mend("nothing may run in constructors; install the shared libraries it needs")
             .run(|bench: Bench| async move { loaded(&bench, &["LoadFailed"]) }),
-        case("abi.root", "It exports the root module.", "§1 In-process: a cdylib behind the stable ABI")
-            .after(&["abi.load"])
-            .mend("call privatix_plugin_api::export_module! once in the library")
-            .run(|bench: Bench| async move { loaded(&bench, &["NoRootModule"]) }),
-        case("abi.layout", "Its types are those of the ABI, version 1.", "§1 behind the stable ABI")
-            .after(&["abi.root"])
-            .mend("build it with a released privatix-plugin-api, unchanged")
-            .run(|bench: Bench| async move { loaded(&bench, &["AbiIncompatible", "LayoutMismatch"]) }),
-        case("abi.load-quiet", "Loading starts nothing: no thread, no process, no open file.", LOAD)
-            .after(&["abi.layout"])
-            .mend("move what constructors do into configure")
-            .run(load_quiet),
+        case(
+            "abi.root",
+            "It exports the root module.",
+            "§1 In-process: a cdylib behind the stable ABI",
+        )
+        .after(&["abi.load"])
+        .mend("call privatix_plugin_api::export_module! once in the library")
+        .run(|bench: Bench| async move { loaded(&bench, &["NoRootModule"]) }),
+        case(
+            "abi.layout",
+            "Its types are those of the ABI, version 1.",
+            "§1 behind the stable ABI",
+        )
+        .after(&["abi.root"])
+        .mend("build it with a released privatix-plugin-api, unchanged")
+        .run(|bench: Bench| async move { loaded(&bench, &["AbiIncompatible", "LayoutMismatch"]) }),
+        case(
+            "abi.load-quiet",
+            "Loading starts nothing: no thread, no process, no open file.",
+            LOAD,
+        )
+        .after(&["abi.layout"])
+        .mend("move what constructors do into configure")
+        .run(load_quiet),
         case("abi.create", "It can be created, as each of its roles.", "§4 Core → module")
             .after(&["abi.layout"])
             .mend("see the error; create has nothing to do but to make the object")
             .run(create),
-        case("abi.create-quiet", "Creating it listens to nothing and starts no process.",
-            "§4 configure comes before everything else")
-            .after(&["abi.create"])
-            .mend("open ports and start processes in configure, when the settings are known")
-            .run(create_quiet),
-        case("abi.unknown-command", "A command of a newer Service API is answered as unsupported.",
-            "§4 `Unsupported` (unknown call)")
-            .after(&["abi.create"])
-            .mend("answer what is not known with a fault of the kind `unsupported`")
-            .run(unknown_command),
-        case("abi.garbage", "Bytes that are no command are answered with a fault, and change nothing.",
-            "§8 Bad input of any kind gets a clear error")
-            .after(&["abi.create"])
-            .run(garbage),
-        case("abi.dropped-call", "A call that nobody waits for any more harms nobody.",
-            "§4 Calls may be repeated unchanged after a time-out")
-            .after(&["abi.create"])
-            .run(dropped_call),
-        case("abi.no-runtime", "A call can be polled where there is no async runtime.",
-            "§1 behind the stable ABI")
-            .after(&["abi.create"])
-            .mend("what a call hands out may only wait; the work belongs on the module's own runtime")
-            .run(no_runtime),
-        case("abi.two-objects", "Two objects of the library can live side by side.",
-            "§2 the old one is stopped; the new one started")
-            .after(&["abi.create"])
-            .mend("keep nothing process-wide: no statics, no fixed files outside of data_dir")
-            .run(two_objects),
-        case("abi.dropped-object", "An object can be dropped without a shutdown.",
-            "§2 if it does not come up, the old one is started again")
-            .after(&["abi.create"])
-            .run(dropped_object),
+        case(
+            "abi.create-quiet",
+            "Creating it listens to nothing and starts no process.",
+            "§4 configure comes before everything else",
+        )
+        .after(&["abi.create"])
+        .mend("open ports and start processes in configure, when the settings are known")
+        .run(create_quiet),
+        case(
+            "abi.unknown-command",
+            "A command of a newer Service API is answered as unsupported.",
+            "§4 `Unsupported` (unknown call)",
+        )
+        .after(&["abi.create"])
+        .mend("answer what is not known with a fault of the kind `unsupported`")
+        .run(unknown_command),
+        case(
+            "abi.garbage",
+            "Bytes that are no command are answered with a fault, and change nothing.",
+            "§8 Bad input of any kind gets a clear error",
+        )
+        .after(&["abi.create"])
+        .run(garbage),
+        case(
+            "abi.dropped-call",
+            "A call that nobody waits for any more harms nobody.",
+            "§4 Calls may be repeated unchanged after a time-out",
+        )
+        .after(&["abi.create"])
+        .run(dropped_call),
+        case(
+            "abi.no-runtime",
+            "A call can be polled where there is no async runtime.",
+            "§1 behind the stable ABI",
+        )
+        .after(&["abi.create"])
+        .mend("what a call hands out may only wait; the work belongs on the module's own runtime")
+        .run(no_runtime),
+        case(
+            "abi.two-objects",
+            "Two objects of the library can live side by side.",
+            "§2 the old one is stopped; the new one started",
+        )
+        .after(&["abi.create"])
+        .mend("keep nothing process-wide: no statics, no fixed files outside of data_dir")
+        .run(two_objects),
+        case(
+            "abi.dropped-object",
+            "An object can be dropped without a shutdown.",
+            "§2 if it does not come up, the old one is started again",
+        )
+        .after(&["abi.create"])
+        .run(dropped_object),
     ]
 }
 
@@ -127,7 +161,9 @@ async fn create_quiet(bench: Bench) -> Result<(), Finding> {
 }
 
 /// A module as it is after `create`, and its core.
-async fn created(bench: &Bench) -> Result<(Party, privatix_host::modules::generation::Generation), Finding> {
+async fn created(
+    bench: &Bench,
+) -> Result<(Party, privatix_host::modules::generation::Generation), Finding> {
     let party = Party::core(bench, first_role(bench)?).await?;
     let module = party.create().await?;
     Ok((party, module))
@@ -143,7 +179,12 @@ async fn unknown_command(bench: Bench) -> Result<(), Finding> {
 async fn garbage(bench: Bench) -> Result<(), Finding> {
     let (_party, module) = created(&bench).await?;
     let texts: [&[u8]; 6] = [
-        b"", b"{", b"[]", b"\xff\xfe\x00", b"{\"call\":\"start\"}", b"{\"call\":\"start\",\"clientKey\":7}",
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe\x00",
+        b"{\"call\":\"start\"}",
+        b"{\"call\":\"start\",\"clientKey\":7}",
     ];
     for text in texts {
         let reply = raw(&module, text).await?;

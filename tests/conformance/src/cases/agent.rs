@@ -5,15 +5,10 @@ use privatix_plugin_api::message::{ErrorName, Status};
 
 use super::together::{AMOUNT, carries_nothing};
 use crate::case::{Case, Finding, case, ensure, failed};
-use crate::core::{Act, Bench, Call, Pair, Party, wait_for};
+use crate::core::{Act, Bench, Call, Pair, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("agent.product-config", "After configure, an access message can be made from what it has said.",
-            "§5 It is published only when an access message made from the product's present config is valid")
-            .after(&["lifecycle.configure", "templates.offering-filled"])
-            .mend("call set_product_config in configure with externalIP and every additionalParam that the access template requires")
-            .run(product_config),
         case("agent.asks", "It asks its core who may come in.",
             "§4 The agent's module asks `AuthClient`")
             .after(&["together.carry"])
@@ -44,18 +39,6 @@ pub(super) fn cases() -> Vec<Case> {
             .mend("serve nothing unless start_session answered Ok")
             .run(no_session),
     ]
-}
-
-async fn product_config(bench: Bench) -> Result<(), Finding> {
-    bench.needs(Role::Agent)?;
-    let party = Party::new(&bench, Role::Agent).await?;
-    let said = party.script.calls(Call::SetProductConfig);
-    ensure(!said.is_empty(), || "set_product_config was not called in configure".into())?;
-    let bad = said.iter().find_map(|call| call.error().map(str::to_owned));
-    ensure(bad.is_none(), || format!("set_product_config was answered {bad:?}"))?;
-    // Makes an offering, which needs a valid access message.
-    let client = Party::core(&bench, Role::Client).await?;
-    Pair::of(&bench, party, client).await.map(drop)
 }
 
 /// Both sides of a module that has both.

@@ -10,30 +10,45 @@ use crate::core::{Act, Bench, Call, Pair, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("client.access", "It takes all that it needs from the access message.",
-            "§4 The client gets them in the access message")
-            .after(&["lifecycle.start"])
-            .mend("call get_access in start")
-            .run(access),
-        case("client.no-access", "Without an access message it does not serve, and does when it has come.",
-            "§4 `AccessNotFound` until it is here")
-            .after(&["client.access"])
-            .mend("return the error of get_access from start: the core starts the channel again")
-            .run(no_access),
-        case("client.access-changed", "A start with a new access message has it looked at again.",
-            "§4 `start` comes again when the access message has changed")
-            .after(&["client.access", "lifecycle.start-again"])
-            .mend("in every start: call get_access, and reconnect where the nonce is another")
-            .run(access_changed),
-        case("client.agent-away", "Where the agent is not reached, start says so in time and the module lives.",
-            "§4 `start(client key)` → ready now or later")
-            .after(&["lifecycle.shutdown-live"])
-            .mend("bound every connection attempt in time; answer start with an error or with Later")
-            .run(agent_away),
-        case("client.agent-gone", "When the agent goes away, stop and shutdown of the client still work.",
-            "§4 a silent module never traps a channel")
-            .after(&["lifecycle.shutdown-live"])
-            .run(agent_gone),
+        case(
+            "client.access",
+            "It takes all that it needs from the access message.",
+            "§4 The client gets them in the access message",
+        )
+        .after(&["lifecycle.start"])
+        .mend("call get_access in start")
+        .run(access),
+        case(
+            "client.no-access",
+            "Without an access message it does not serve, and does when it has come.",
+            "§4 `AccessNotFound` until it is here",
+        )
+        .after(&["client.access"])
+        .mend("return the error of get_access from start: the core starts the channel again")
+        .run(no_access),
+        case(
+            "client.access-changed",
+            "A start with a new access message has it looked at again.",
+            "§4 `start` comes again when the access message has changed",
+        )
+        .after(&["client.access", "lifecycle.start-again"])
+        .mend("in every start: call get_access, and reconnect where the nonce is another")
+        .run(access_changed),
+        case(
+            "client.agent-away",
+            "Where the agent is not reached, start says so in time and the module lives.",
+            "§4 `start(client key)` → ready now or later",
+        )
+        .after(&["lifecycle.shutdown-live"])
+        .mend("bound every connection attempt in time; answer start with an error or with Later")
+        .run(agent_away),
+        case(
+            "client.agent-gone",
+            "When the agent goes away, stop and shutdown of the client still work.",
+            "§4 a silent module never traps a channel",
+        )
+        .after(&["lifecycle.shutdown-live"])
+        .run(agent_gone),
         case("client.usage", "It measures what it uses.", "§6 own cost")
             .after(&["together.carry"])
             .run(usage),

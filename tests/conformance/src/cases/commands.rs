@@ -9,44 +9,74 @@ use uuid::Uuid;
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Bench, Pair, Party, wait_for};
 
-const SAFE: &str = "§4 `start` and `stop` come in order per channel, are never lost, and are safe to repeat";
+const SAFE: &str =
+    "§4 `start` and `stop` come in order per channel, are never lost, and are safe to repeat";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("commands.alternate", "Start and stop, ten times in turn, end in what was said last.", SAFE)
-            .after(&["lifecycle.stop-again"])
-            .run(alternate),
-        case("commands.stop-first", "A stop before the start does not keep the start from serving.", SAFE)
-            .after(&["lifecycle.stop-unstarted", "lifecycle.stop"])
-            .run(stop_first),
-        case("commands.parallel", "Commands of different channels can come at the same time.",
-            "§4 `start` and `stop` come in order per channel")
-            .after(&["lifecycle.stop"])
-            .mend("hold no lock over what waits for the network or for the core")
-            .run(parallel),
+        case(
+            "commands.alternate",
+            "Start and stop, ten times in turn, end in what was said last.",
+            SAFE,
+        )
+        .after(&["lifecycle.stop-again"])
+        .run(alternate),
+        case(
+            "commands.stop-first",
+            "A stop before the start does not keep the start from serving.",
+            SAFE,
+        )
+        .after(&["lifecycle.stop-unstarted", "lifecycle.stop"])
+        .run(stop_first),
+        case(
+            "commands.parallel",
+            "Commands of different channels can come at the same time.",
+            "§4 `start` and `stop` come in order per channel",
+        )
+        .after(&["lifecycle.stop"])
+        .mend("hold no lock over what waits for the network or for the core")
+        .run(parallel),
         case("commands.overtaken", "A stop that comes while the start is still at it holds.", SAFE)
             .after(&["lifecycle.stop"])
             .mend("look at the end of start whether the channel was stopped meanwhile")
             .run(overtaken),
-        case("commands.same-channel", "The same command twice at the same time harms nobody.", SAFE)
-            .after(&["lifecycle.start-again"])
-            .run(same_channel),
-        case("commands.unknown-start", "A start of a channel that the core does not know is an error, and serves nothing.",
-            "§4 any other key: `ChannelNotFound`")
-            .after(&["lifecycle.configure"])
-            .mend("return the core's error from start")
-            .run(unknown_start),
-        case("commands.unknown-many", "Commands for a hundred unknown channels leave nothing behind.",
-            "§4 any other key: `ChannelNotFound`")
-            .after(&["commands.unknown-start", "lifecycle.stop-unstarted"])
-            .run(unknown_many),
-        case("commands.chance", "Thirty commands by chance, on three channels, end in what was said last.", SAFE)
-            .after(&["commands.alternate", "commands.overtaken"])
-            .run(|bench| by_chance(bench, 30)),
-        case("commands.much-chance", "Five hundred commands by chance, on three channels, end in what was said last.", SAFE)
-            .after(&["commands.chance"])
-            .thorough(Duration::from_secs(600))
-            .run(|bench| by_chance(bench, 500)),
+        case(
+            "commands.same-channel",
+            "The same command twice at the same time harms nobody.",
+            SAFE,
+        )
+        .after(&["lifecycle.start-again"])
+        .run(same_channel),
+        case(
+            "commands.unknown-start",
+            "A start of a channel that the core does not know is an error, and serves nothing.",
+            "§4 any other key: `ChannelNotFound`",
+        )
+        .after(&["lifecycle.configure"])
+        .mend("return the core's error from start")
+        .run(unknown_start),
+        case(
+            "commands.unknown-many",
+            "Commands for a hundred unknown channels leave nothing behind.",
+            "§4 any other key: `ChannelNotFound`",
+        )
+        .after(&["commands.unknown-start", "lifecycle.stop-unstarted"])
+        .run(unknown_many),
+        case(
+            "commands.chance",
+            "Thirty commands by chance, on three channels, end in what was said last.",
+            SAFE,
+        )
+        .after(&["commands.alternate", "commands.overtaken"])
+        .run(|bench| by_chance(bench, 30)),
+        case(
+            "commands.much-chance",
+            "Five hundred commands by chance, on three channels, end in what was said last.",
+            SAFE,
+        )
+        .after(&["commands.chance"])
+        .thorough(Duration::from_secs(600))
+        .run(|bench| by_chance(bench, 500)),
     ]
 }
 

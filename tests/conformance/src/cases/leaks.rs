@@ -15,27 +15,43 @@ const SLACK: usize = 8 * 1024;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("leaks.channels", "Thirty starts and stops of a channel leave no thread, descriptor or memory.", RULE)
-            .after(&["commands.alternate"])
-            .mend("what start makes, stop has to end: tasks, connections, files, map entries")
-            .run(|bench| channels(bench, 30)),
-        case("leaks.thousand-channels", "A thousand starts and stops of a channel leave no thread, descriptor or memory.", RULE)
-            .after(&["leaks.channels"])
-            .mend("what start makes, stop has to end: tasks, connections, files, map entries")
-            .thorough(Duration::from_secs(900))
-            .run(|bench| channels(bench, 1000)),
-        case("leaks.generations", "Ten rounds of create and shutdown leave no thread and no descriptor.", RULE)
-            .after(&["lifecycle.created-again"])
-            .mend("in shutdown end every task and thread and close every file and socket")
-            .run(|bench| generations(bench, 10)),
-        case("leaks.many-generations", "A hundred rounds of create and shutdown leave no thread, descriptor or memory.", RULE)
-            .after(&["leaks.generations"])
-            .thorough(Duration::from_secs(900))
-            .run(|bench| generations(bench, 100)),
         case("leaks.ports", "After shutdown it listens nowhere.", RULE)
             .after(&["lifecycle.shutdown-live"])
             .mend("end the task that accepts, and wait for it, in shutdown")
             .run(ports),
+        case(
+            "leaks.channels",
+            "Thirty starts and stops of a channel leave no thread, descriptor or memory.",
+            RULE,
+        )
+        .after(&["commands.alternate"])
+        .mend("what start makes, stop has to end: tasks, connections, files, map entries")
+        .run(|bench| channels(bench, 30)),
+        case(
+            "leaks.thousand-channels",
+            "A thousand starts and stops of a channel leave no thread, descriptor or memory.",
+            RULE,
+        )
+        .after(&["leaks.channels"])
+        .mend("what start makes, stop has to end: tasks, connections, files, map entries")
+        .thorough(Duration::from_secs(900))
+        .run(|bench| channels(bench, 1000)),
+        case(
+            "leaks.generations",
+            "Ten rounds of create and shutdown leave no thread and no descriptor.",
+            RULE,
+        )
+        .after(&["lifecycle.created-again", "leaks.ports"])
+        .mend("in shutdown end every task and thread and close every file and socket")
+        .run(|bench| generations(bench, 10)),
+        case(
+            "leaks.many-generations",
+            "A hundred rounds of create and shutdown leave no thread, descriptor or memory.",
+            RULE,
+        )
+        .after(&["leaks.generations"])
+        .thorough(Duration::from_secs(900))
+        .run(|bench| generations(bench, 100)),
         case("leaks.processes", "After shutdown none of its processes runs.", RULE)
             .after(&["lifecycle.shutdown-live"])
             .mend("kill and wait for every process that the module has started, in shutdown")
@@ -57,7 +73,11 @@ async fn channels(bench: Bench, rounds: usize) -> Result<(), Finding> {
         }
         for party in [&pair.agent, &pair.client].into_iter().filter(|party| party.has_module()) {
             party.module()?.start(channel).await.map_err(|error| {
-                failed(format!("start of the {} in round {round}: {}", party.role, crate::chain(&error)))
+                failed(format!(
+                    "start of the {} in round {round}: {}",
+                    party.role,
+                    crate::chain(&error)
+                ))
             })?;
         }
     }
@@ -96,7 +116,8 @@ async fn no_more_than(
     let settled = wait_for("threads and descriptors to go", || async {
         let now = Holdings::now()?;
         let few = (rounds / 2).min(4);
-        let gone = now.threads <= before.threads + few && now.descriptors <= before.descriptors + few;
+        let gone =
+            now.threads <= before.threads + few && now.descriptors <= before.descriptors + few;
         Ok(gone.then_some(now))
     });
     let after = match settled.await {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use privatix_host::modules::generation::CommandError;
+use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Health, StopReason};
 use serde_json::json;
 use tokio::time::timeout;
@@ -12,7 +13,8 @@ use super::abi::first_role;
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Act, Bench, Call, Pair, Party, wait_for};
 
-const COMMANDS: &str = "§4 `start` and `stop` are sent again after a restart and are safe to repeat";
+const COMMANDS: &str =
+    "§4 `start` and `stop` are sent again after a restart and are safe to repeat";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -39,9 +41,18 @@ pub(super) fn cases() -> Vec<Case> {
             .after(&["lifecycle.configure"])
             .mend("end every thread and task that the module has started, also blocking ones")
             .run(shutdown_idle),
+        case("lifecycle.stop-unstarted", "A stop of what was never started is acknowledged.", COMMANDS)
+            .after(&["lifecycle.configure"])
+            .mend("answer stop with Ok where there is nothing to stop")
+            .run(stop_unstarted),
+        case("lifecycle.product-config", "After configure, an access message can be made from what it has said.",
+            "§5 It is published only when an access message made from the product's present config is valid")
+            .after(&["lifecycle.configure", "templates.offering-filled"])
+            .mend("call set_product_config in configure with externalIP and every additionalParam that the access template requires")
+            .run(product_config),
         case("lifecycle.start", "A channel that was ordered is started and becomes active.",
             "§4 activating: `start` answered \"ready\", ServiceReady, StartSession → active")
-            .after(&["lifecycle.configure", "templates.offering-filled"])
+            .after(&["lifecycle.product-config"])
             .mend("answer start with Ready, or call service_ready or start_session before the time-out")
             .run(start),
         case("lifecycle.start-again", "A second start of a served channel is answered as the first.", COMMANDS)
@@ -54,18 +65,14 @@ pub(super) fn cases() -> Vec<Case> {
             .mend("in stop: end the client's access, report the last usage, stop the session, then answer")
             .run(stop),
         case("lifecycle.stop-again", "A second stop is answered as the first.", COMMANDS)
-            .after(&["lifecycle.stop"])
+            .after(&["lifecycle.stop", "lifecycle.stop-unstarted"])
             .run(stop_again),
-        case("lifecycle.stop-unstarted", "A stop of what was never started is acknowledged.", COMMANDS)
-            .after(&["lifecycle.configure"])
-            .mend("answer stop with Ok where there is nothing to stop")
-            .run(stop_unstarted),
         case("lifecycle.describe", "It says what the user of a channel should know, or nothing.",
             "§4 `Unsupported` (unknown call)")
             .after(&["lifecycle.start"])
             .run(describe),
         case("lifecycle.ten-times", "Every call can be made ten times.", COMMANDS)
-            .after(&["lifecycle.start-again", "lifecycle.stop-again"])
+            .after(&["lifecycle.start-again", "lifecycle.stop-again", "lifecycle.health", "lifecycle.describe"])
             .run(ten_times),
         case("lifecycle.shutdown-live", "Shutdown with live channels closes every session.",
             "§2 the old one is stopped with its usage reported")
@@ -159,6 +166,21 @@ async fn shutdown_idle(bench: Bench) -> Result<(), Finding> {
     Ok(())
 }
 
+async fn product_config(bench: Bench) -> Result<(), Finding> {
+    // A module without an agent's side has nothing to say.
+    if !bench.roles()?.contains(&Role::Agent) {
+        return Ok(());
+    }
+    let party = Party::new(&bench, Role::Agent).await?;
+    let said = party.script.calls(Call::SetProductConfig);
+    ensure(!said.is_empty(), || "set_product_config was not called in configure".into())?;
+    let bad = said.iter().find_map(|call| call.error().map(str::to_owned));
+    ensure(bad.is_none(), || format!("set_product_config was answered {bad:?}"))?;
+    // Makes an offering, which needs a valid access message.
+    let client = Party::core(&bench, Role::Client).await?;
+    Pair::of(&bench, party, client).await.map(drop)
+}
+
 async fn start(bench: Bench) -> Result<(), Finding> {
     Pair::new(&bench).await?.channel().await.map(drop)
 }
@@ -187,9 +209,11 @@ async fn stop(bench: Bench) -> Result<(), Finding> {
 async fn stopped(pair: &Pair, channel: ClientKey) -> Result<(), Finding> {
     for party in [&pair.client, &pair.agent].into_iter().filter(|party| party.has_module()) {
         let side = party.role;
-        party.module()?.stop(channel, StopReason::Suspended).await.map_err(|error| {
-            failed(format!("stop of the {side}: {}", crate::chain(&error)))
-        })?;
+        party
+            .module()?
+            .stop(channel, StopReason::Suspended)
+            .await
+            .map_err(|error| failed(format!("stop of the {side}: {}", crate::chain(&error))))?;
         let (open, _) = party.sessions(channel).await?;
         ensure(open == 0, || format!("the {side} acknowledged stop with its session open"))?;
         let served = party.module()?.sessions().await?;
@@ -211,9 +235,11 @@ async fn stop_unstarted(bench: Bench) -> Result<(), Finding> {
     for role in bench.roles()? {
         let party = Party::new(&bench, role).await?;
         for reason in [StopReason::Suspended, StopReason::Terminated] {
-            party.module()?.stop(ClientKey(Uuid::new_v4()), reason).await.map_err(|error| {
-                failed(format!("as {role}: {}", crate::chain(&error)))
-            })?;
+            party
+                .module()?
+                .stop(ClientKey(Uuid::new_v4()), reason)
+                .await
+                .map_err(|error| failed(format!("as {role}: {}", crate::chain(&error))))?;
         }
     }
     Ok(())
@@ -278,7 +304,9 @@ async fn shutdown_deadline(bench: Bench) -> Result<(), Finding> {
         let begun = Instant::now();
         // That it was not done is as it has to be; what counts is that it says so.
         let retired = party.take_down().await?;
-        ensure(begun.elapsed() < limit, || format!("the {} took {:?}", party.role, begun.elapsed()))?;
+        ensure(begun.elapsed() < limit, || {
+            format!("the {} took {:?}", party.role, begun.elapsed())
+        })?;
         ensure(retired.problem.as_deref() != Some("no answer to shutdown"), || {
             format!("the {} did not answer shutdown", party.role)
         })?;
@@ -385,6 +413,5 @@ async fn abandoned(bench: Bench) -> Result<(), Finding> {
         }
     }
     pair.active(channel).await?;
-    let _ = Call::Other;
     serves_again(&pair, channel).await
 }

@@ -16,18 +16,32 @@ const RULE: &str = "§5 `password`: stored nowhere";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("secrets.log", "The password is in no line of its log, and in nothing it prints.", RULE)
-            .after(&["lifecycle.stop"])
-            .mend("never log an access message or a Password's text; Debug of Password shows none")
-            .run(log),
-        case("secrets.files", "The password is in no file that it leaves readable for others.", RULE)
-            .after(&["lifecycle.stop"])
-            .mend("write no credentials, or only below data_dir with mode 0600, and remove them in stop")
-            .run(files),
-        case("secrets.processes", "The password is in no argument and no environment of a process.", RULE)
-            .after(&["lifecycle.stop"])
-            .mend("hand credentials to programs over a pipe or a socket")
-            .run(processes),
+        case(
+            "secrets.log",
+            "The password is in no line of its log, and in nothing it prints.",
+            RULE,
+        )
+        .after(&["lifecycle.stop"])
+        .mend("never log an access message or a Password's text; Debug of Password shows none")
+        .run(log),
+        case(
+            "secrets.files",
+            "The password is in no file that it leaves readable for others.",
+            RULE,
+        )
+        .after(&["lifecycle.stop"])
+        .mend(
+            "write no credentials, or only below data_dir with mode 0600, and remove them in stop",
+        )
+        .run(files),
+        case(
+            "secrets.processes",
+            "The password is in no argument and no environment of a process.",
+            RULE,
+        )
+        .after(&["lifecycle.stop"])
+        .mend("hand credentials to programs over a pipe or a socket")
+        .run(processes),
         case("secrets.words", "The password is in nothing that the module tells of itself.", RULE)
             .after(&["lifecycle.stop"])
             .mend("keep passwords out of describe, health and error texts")
@@ -94,7 +108,11 @@ fn search(directory: &Path, password: &str, all: bool) -> Result<(), Finding> {
         } else if meta.is_file() && (all || meta.permissions().mode() & 0o077 != 0) {
             let bytes = fs::read(&path).unwrap_or_default();
             ensure(!bytes.windows(password.len()).any(|part| part == password.as_bytes()), || {
-                format!("it is in {}, mode {:04o}", path.display(), meta.permissions().mode() & 0o7777)
+                format!(
+                    "it is in {}, mode {:04o}",
+                    path.display(),
+                    meta.permissions().mode() & 0o7777
+                )
             })?;
         }
     }

@@ -17,26 +17,46 @@ const MEND: &str = "after every update_session and start_session: serve on only 
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("status.update-suspending", "A reply to a report that says `suspending` ends the service.", RULE)
-            .after(&["together.usage", "lifecycle.stop"])
-            .mend(MEND)
-            .run(|bench| updated(bench, Act::Say(Status::Suspending))),
-        case("status.update-terminating", "A reply to a report that says `terminating` ends the service.", RULE)
-            .after(&["status.update-suspending"])
-            .mend(MEND)
-            .run(|bench| updated(bench, Act::Say(Status::Terminating))),
-        case("status.update-refused", "A report that is answered `ChannelNotFound` ends the service.", RULE)
-            .after(&["status.update-suspending"])
-            .mend("treat an error other than Internal as the end of the service")
-            .run(|bench| updated(bench, Act::Refuse(ErrorName::ChannelNotFound))),
-        case("status.start-suspending", "A session that is opened with `suspending` is not served.", RULE)
-            .after(&["agent.session"])
-            .mend(MEND)
-            .run(started),
-        case("status.by-client", "The client's side ends its service by the replies it gets, too.", RULE)
-            .after(&["together.usage", "lifecycle.stop"])
-            .mend(MEND)
-            .run(by_client),
+        case(
+            "status.update-suspending",
+            "A reply to a report that says `suspending` ends the service.",
+            RULE,
+        )
+        .after(&["together.usage", "lifecycle.stop"])
+        .mend(MEND)
+        .run(|bench| updated(bench, Act::Say(Status::Suspending))),
+        case(
+            "status.update-terminating",
+            "A reply to a report that says `terminating` ends the service.",
+            RULE,
+        )
+        .after(&["status.update-suspending"])
+        .mend(MEND)
+        .run(|bench| updated(bench, Act::Say(Status::Terminating))),
+        case(
+            "status.update-refused",
+            "A report that is answered `ChannelNotFound` ends the service.",
+            RULE,
+        )
+        .after(&["status.update-suspending"])
+        .mend("treat an error other than Internal as the end of the service")
+        .run(|bench| updated(bench, Act::Refuse(ErrorName::ChannelNotFound))),
+        case(
+            "status.start-suspending",
+            "A session that is opened with `suspending` is not served.",
+            RULE,
+        )
+        .after(&["agent.session"])
+        .mend(MEND)
+        .run(started),
+        case(
+            "status.by-client",
+            "The client's side ends its service by the replies it gets, too.",
+            RULE,
+        )
+        .after(&["status.update-suspending"])
+        .mend(MEND)
+        .run(by_client),
     ]
 }
 

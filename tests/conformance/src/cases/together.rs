@@ -50,7 +50,7 @@ pub(super) fn cases() -> Vec<Case> {
             .run(terminate_by_client),
         case("together.two", "Suspending one channel leaves the other as it is.",
             "§4 Every call reaches only its own channels")
-            .after(&["together.suspend"])
+            .after(&["together.suspend", "together.usage"])
             .mend("keep what belongs to a channel by its client key")
             .run(two),
         case("together.ten", "Ten channels are served at the same time.", FLOW)
@@ -73,7 +73,9 @@ async fn carry(bench: Bench) -> Result<(), Finding> {
     let channel = pair.channel().await?;
     for amount in [1, 1000, AMOUNT] {
         let moved = pair.exercise(channel, amount).await?;
-        ensure(moved > 0, || format!("exercise was to carry {amount} and says that it was nothing"))?;
+        ensure(moved > 0, || {
+            format!("exercise was to carry {amount} and says that it was nothing")
+        })?;
     }
     Ok(())
 }

@@ -15,27 +15,53 @@ const ERRORS: &str = "§4 Errors: stable name, number, text";
 const OVER: Duration = Duration::from_secs(30);
 
 const NAMES: [ErrorName; 12] = [
-    ErrorName::AccessDenied, ErrorName::ChannelNotFound, ErrorName::BadClientPassword,
-    ErrorName::Internal, ErrorName::NonActiveChannel, ErrorName::SessionNotFound,
-    ErrorName::AccessNotFound, ErrorName::BadProductConfig, ErrorName::BadStatus,
-    ErrorName::Unsupported, ErrorName::UsageWentBackwards, ErrorName::BadRequest,
+    ErrorName::AccessDenied,
+    ErrorName::ChannelNotFound,
+    ErrorName::BadClientPassword,
+    ErrorName::Internal,
+    ErrorName::NonActiveChannel,
+    ErrorName::SessionNotFound,
+    ErrorName::AccessNotFound,
+    ErrorName::BadProductConfig,
+    ErrorName::BadStatus,
+    ErrorName::Unsupported,
+    ErrorName::UsageWentBackwards,
+    ErrorName::BadRequest,
 ];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (id, call, sentence) in [
-        ("trouble.product-config", Call::SetProductConfig,
-            "Every error that set_product_config can be answered with is borne."),
-        ("trouble.auth-client", Call::AuthClient,
-            "Every error that auth_client can be answered with is borne."),
-        ("trouble.get-access", Call::GetAccess,
-            "Every error that get_access can be answered with is borne."),
-        ("trouble.start-session", Call::StartSession,
-            "Every error that start_session can be answered with is borne."),
-        ("trouble.update-session", Call::UpdateSession,
-            "Every error that update_session can be answered with is borne."),
-        ("trouble.stop-session", Call::StopSession,
-            "Every error that stop_session can be answered with is borne."),
+        (
+            "trouble.product-config",
+            Call::SetProductConfig,
+            "Every error that set_product_config can be answered with is borne.",
+        ),
+        (
+            "trouble.auth-client",
+            Call::AuthClient,
+            "Every error that auth_client can be answered with is borne.",
+        ),
+        (
+            "trouble.get-access",
+            Call::GetAccess,
+            "Every error that get_access can be answered with is borne.",
+        ),
+        (
+            "trouble.start-session",
+            Call::StartSession,
+            "Every error that start_session can be answered with is borne.",
+        ),
+        (
+            "trouble.update-session",
+            Call::UpdateSession,
+            "Every error that update_session can be answered with is borne.",
+        ),
+        (
+            "trouble.stop-session",
+            Call::StopSession,
+            "Every error that stop_session can be answered with is borne.",
+        ),
     ] {
         let run = case(id, sentence, ERRORS)
             .after(&["lifecycle.stop", "lifecycle.shutdown-live"])
@@ -47,24 +73,36 @@ pub(super) fn cases() -> Vec<Case> {
         });
     }
     cases.extend([
-        case("trouble.slow", "With a core that takes 300 ms for every answer all goes on.",
-            "§4 Calls may be repeated unchanged after a time-out")
-            .after(&["lifecycle.stop"])
-            .run(slow),
-        case("trouble.silent", "With a core that falls silent the module still answers its own calls.",
-            "§4 a silent module never traps a channel")
-            .after(&["lifecycle.shutdown-deadline"])
-            .mend("hold no lock and block no thread while waiting for the core")
-            .run(silent),
-        case("trouble.nonsense", "Answers that cannot be read are treated as errors.",
-            "§8 Bad input of any kind gets a clear error")
-            .after(&["lifecycle.stop", "lifecycle.shutdown-live"])
-            .run(nonsense),
-        case("trouble.recovers", "When its core is well again, so is the service.",
-            "§4 `fault` is retried with back-off")
-            .after(&["lifecycle.start-again", "together.carry"])
-            .mend("after Internal, try again; after a failed start, let the next one begin afresh")
-            .run(recovers),
+        case(
+            "trouble.slow",
+            "With a core that takes 300 ms for every answer all goes on.",
+            "§4 Calls may be repeated unchanged after a time-out",
+        )
+        .after(&["lifecycle.stop"])
+        .run(slow),
+        case(
+            "trouble.silent",
+            "With a core that falls silent the module still answers its own calls.",
+            "§4 a silent module never traps a channel",
+        )
+        .after(&["lifecycle.shutdown-deadline"])
+        .mend("hold no lock and block no thread while waiting for the core")
+        .run(silent),
+        case(
+            "trouble.nonsense",
+            "Answers that cannot be read are treated as errors.",
+            "§8 Bad input of any kind gets a clear error",
+        )
+        .after(&["lifecycle.stop", "lifecycle.shutdown-live"])
+        .run(nonsense),
+        case(
+            "trouble.recovers",
+            "When its core is well again, so is the service.",
+            "§4 `fault` is retried with back-off",
+        )
+        .after(&["lifecycle.start-again", "together.carry"])
+        .mend("after Internal, try again; after a failed start, let the next one begin afresh")
+        .run(recovers),
     ]);
     cases
 }
@@ -124,8 +162,16 @@ async fn endure(pair: &Pair, channel: ClientKey) -> Result<(), Finding> {
         let rested = timeout(OVER, async {
             loop {
                 if let Err(error) = module.stop(channel, StopReason::Terminated).await {
-                    if error.is_breakdown() && !matches!(error, privatix_host::modules::generation::CommandError::TimedOut(_)) {
-                        return Err(failed(format!("stop of the {side}: {}", crate::chain(&error))));
+                    if error.is_breakdown()
+                        && !matches!(
+                            error,
+                            privatix_host::modules::generation::CommandError::TimedOut(_)
+                        )
+                    {
+                        return Err(failed(format!(
+                            "stop of the {side}: {}",
+                            crate::chain(&error)
+                        )));
                     }
                     continue;
                 }
@@ -136,7 +182,8 @@ async fn endure(pair: &Pair, channel: ClientKey) -> Result<(), Finding> {
             }
         })
         .await;
-        rested.unwrap_or_else(|_| Err(failed(format!("the {side} did not stop within {OVER:?}"))))?;
+        rested
+            .unwrap_or_else(|_| Err(failed(format!("the {side} did not stop within {OVER:?}"))))?;
     }
     Ok(())
 }
@@ -147,10 +194,8 @@ async fn slow(bench: Bench) -> Result<(), Finding> {
         party.script.set(None, Act::Delay(Duration::from_millis(300)), u64::MAX);
     }
     let channel = pair.channel().await?;
-    match pair.try_exercise(channel, AMOUNT).await {
-        Ok(Err(why)) => return Err(failed(why)),
-        Err(finding @ Finding::Failed(_)) => return Err(finding),
-        _ => {}
+    if let Err(finding @ Finding::Failed(_)) = pair.exercise(channel, AMOUNT).await {
+        return Err(finding);
     }
     for party in pair.parties() {
         party.module()?.stop(channel, StopReason::Suspended).await?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use privatix_plugin_api::manifest::UsageReporting;
-use privatix_plugin_api::message::{ErrorName, SessionId, StopReason, Usage};
+use privatix_plugin_api::message::{SessionId, StopReason, Usage};
 
 use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, ensure, failed};
@@ -14,37 +14,59 @@ const UPDATE: &str = "§4 UpdateSession: `total` of the session, never falling, 
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("usage.kind", "Reports are of the kind that the manifest says.", "§2 usage reporting (`total`, preferred, or `incremental`)")
-            .after(&["together.usage"])
-            .mend("say .incremental_usage() in build.rs, or report Usage::Total")
-            .run(kind),
+        case(
+            "usage.kind",
+            "Reports are of the kind that the manifest says.",
+            "§2 usage reporting (`total`, preferred, or `incremental`)",
+        )
+        .after(&["together.usage"])
+        .mend("say .incremental_usage() in build.rs, or report Usage::Total")
+        .run(kind),
         case("usage.rising", "What a session reports never falls.", UPDATE)
             .after(&["usage.kind"])
             .mend("report from one counter per session that only grows")
             .run(rising),
-        case("usage.at-stop", "What was carried before stop is on disk when stop is answered.",
-            "§4 Acknowledged means on disk; a session ends with its usage reported")
-            .after(&["together.usage", "lifecycle.stop"])
-            .mend("in stop: close the connections, then report, then stop_session")
-            .run(at_stop),
-        case("usage.at-shutdown", "What was carried before shutdown is on disk when it is answered.",
-            "§2 the old one is stopped with its usage reported")
-            .after(&["together.usage", "lifecycle.shutdown-live"])
-            .mend("in shutdown: report the last usage of every session")
-            .run(at_shutdown),
-        case("usage.lost-answer", "A report whose answer was lost is made again, and not counted twice.",
-            "§4 Calls may be repeated unchanged: they may have been saved")
-            .after(&["usage.rising", "usage.at-stop"])
-            .mend("after Internal, report again: the total, or the same increment under the same number")
-            .run(lost_answer),
-        case("usage.not-more", "Nothing is reported that was not carried.", "§6 usage is the sum over a channel's sessions")
-            .after(&["together.usage"])
-            .run(not_more),
-        case("usage.own-session", "Every report is of a session that the core has opened for the channel.",
-            "§4 then `SessionNotFound`")
-            .after(&["together.usage", "lifecycle.stop"])
-            .mend("use the session id that start_session answered")
-            .run(own_session),
+        case(
+            "usage.at-stop",
+            "What was carried before stop is on disk when stop is answered.",
+            "§4 Acknowledged means on disk; a session ends with its usage reported",
+        )
+        .after(&["together.usage", "lifecycle.stop"])
+        .mend("in stop: close the connections, then report, then stop_session")
+        .run(at_stop),
+        case(
+            "usage.at-shutdown",
+            "What was carried before shutdown is on disk when it is answered.",
+            "§2 the old one is stopped with its usage reported",
+        )
+        .after(&["together.usage", "lifecycle.shutdown-live"])
+        .mend("in shutdown: report the last usage of every session")
+        .run(at_shutdown),
+        case(
+            "usage.lost-answer",
+            "A report whose answer was lost is made again, and not counted twice.",
+            "§4 Calls may be repeated unchanged: they may have been saved",
+        )
+        .after(&["usage.rising", "usage.at-stop"])
+        .mend(
+            "after Internal, report again: the total, or the same increment under the same number",
+        )
+        .run(lost_answer),
+        case(
+            "usage.not-more",
+            "Nothing is reported that was not carried.",
+            "§6 usage is the sum over a channel's sessions",
+        )
+        .after(&["together.usage"])
+        .run(not_more),
+        case(
+            "usage.own-session",
+            "Every report is of a session that the core has opened for the channel.",
+            "§4 then `SessionNotFound`",
+        )
+        .after(&["together.usage", "lifecycle.stop"])
+        .mend("use the session id that start_session answered")
+        .run(own_session),
         case("usage.short-sessions", "Nothing is lost in twenty short sessions.", UPDATE)
             .after(&["usage.at-stop", "together.resume"])
             .run(|bench| short_sessions(bench, 20)),
@@ -200,8 +222,9 @@ async fn own_session(bench: Bench) -> Result<(), Finding> {
     let pair = used_pair(&bench, 2).await?;
     for party in pair.parties() {
         for call in party.script.seen() {
-            if let Some(error @ ("SessionNotFound" | "ChannelNotFound" | "BadRequest" | "Unsupported")) =
-                call.error()
+            if let Some(
+                error @ ("SessionNotFound" | "ChannelNotFound" | "BadRequest" | "Unsupported"),
+            ) = call.error()
             {
                 let side = party.role;
                 return Err(failed(format!("{:?} of the {side} was answered {error}", call.call)));
@@ -227,7 +250,11 @@ async fn short_sessions(bench: Bench, rounds: usize) -> Result<(), Finding> {
         for party in parties.into_iter().filter(|party| party.has_module()) {
             let used = party.usage(channel).await?;
             ensure(used >= moved, || {
-                format!("after {} sessions {moved} were carried, the {} has {used}", round + 1, party.role)
+                format!(
+                    "after {} sessions {moved} were carried, the {} has {used}",
+                    round + 1,
+                    party.role
+                )
             })?;
         }
         for party in parties.into_iter().rev().filter(|party| party.has_module()) {
@@ -237,6 +264,5 @@ async fn short_sessions(bench: Bench, rounds: usize) -> Result<(), Finding> {
             }
         }
     }
-    let _ = ErrorName::Internal;
     Ok(())
 }

@@ -20,6 +20,9 @@ use crate::case::{Finding, failed};
 /// How often the two speak to each other if nothing wakes them.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long nothing has to come before it counts as nothing.
+const A_WHILE: Duration = Duration::from_secs(3);
+
 /// See the module's documentation.
 pub struct Pair {
     /// The side that sells.
@@ -175,10 +178,11 @@ impl Pair {
     /// # Errors
     /// A skip where the module has no such hook; a failure where the channel did not carry it.
     pub async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Finding> {
-        self.try_exercise(channel, amount).await?.map_err(failed)
+        self.exercise_within(channel, amount, PATIENCE).await?.map_err(failed)
     }
 
-    /// The same, where it may have to fail.
+    /// The same, where it may have to fail: a service that does not answer for a while is one that
+    /// carries nothing.
     ///
     /// # Errors
     /// A skip where the module has no such hook.
@@ -187,9 +191,18 @@ impl Pair {
         channel: ClientKey,
         amount: u64,
     ) -> Result<Result<u64, String>, Finding> {
+        self.exercise_within(channel, amount, A_WHILE).await
+    }
+
+    async fn exercise_within(
+        &self,
+        channel: ClientKey,
+        amount: u64,
+        within: Duration,
+    ) -> Result<Result<u64, String>, Finding> {
         let request = ModuleRequest::Exercise { client_key: channel, amount };
         for party in [&self.client, &self.agent].into_iter().filter(|party| party.has_module()) {
-            match party.module()?.call::<Exercised>(&request, PATIENCE).await {
+            match party.module()?.call::<Exercised>(&request, within).await {
                 Ok(Exercised { moved }) => return Ok(Ok(moved)),
                 Err(error) if is_unsupported(&error) => {}
                 Err(error) => return Ok(Err(format!("exercise: {}", crate::chain(&error)))),
@@ -246,7 +259,8 @@ fn last_words(party: &Party) -> String {
         .filter(|event| event.level <= privatix_plugin_api::message::LogLevel::Info)
         .take(3)
         .map(|event| {
-            let fields: Vec<_> = event.fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let fields: Vec<_> =
+                event.fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
             format!("{} {}", event.message, fields.join(" ")).trim().to_owned()
         })
         .collect();

@@ -206,7 +206,9 @@ impl Party {
         }
         match retired.threads {
             0 => Ok(()),
-            left => Err(failed(format!("shutdown left {left} threads of the {} running", self.role))),
+            left => {
+                Err(failed(format!("shutdown left {left} threads of the {} running", self.role)))
+            }
         }
     }
 

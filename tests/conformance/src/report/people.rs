@@ -59,8 +59,16 @@ impl Summary<'_> {
             part(&mut text, "rule", one.case.rule);
             part(&mut text, "found", one.verdict.why().unwrap_or_default());
             part(&mut text, "to mend", one.case.mend);
-            part(&mut text, "again", &format!("privatix check {} --only {} --seed {}",
-                self.library.display(), one.case.id, self.seed));
+            part(
+                &mut text,
+                "again",
+                &format!(
+                    "privatix check {} --only {} --seed {}",
+                    self.library.display(),
+                    one.case.id,
+                    self.seed
+                ),
+            );
             if !one.printed.is_empty() {
                 part(&mut text, "printed", &one.printed);
             }
@@ -75,15 +83,22 @@ impl Summary<'_> {
             }
         }
         self.skipped(&mut text);
-        let counts: Vec<String> = ["passed", "warning", "failed", "crashed", "timed out", "skipped"]
-            .iter()
-            .map(|word| (word, self.count(word)))
-            .filter(|(_, count)| *count > 0)
-            .map(|(word, count)| format!("{count} {word}"))
-            .collect();
+        let counts: Vec<String> =
+            ["passed", "warning", "failed", "crashed", "timed out", "skipped"]
+                .iter()
+                .map(|word| (word, self.count(word)))
+                .filter(|(_, count)| *count > 0)
+                .map(|(word, count)| format!("{count} {word}"))
+                .collect();
         let verdict = if self.conforms() { "conforms" } else { "does not conform" };
-        let _ = write!(text, "{} {verdict}: {} in {:.1} s (seed {})",
-            self.name, counts.join(", "), self.took.as_secs_f64(), self.seed);
+        let _ = write!(
+            text,
+            "{} {verdict}: {} in {:.1} s (seed {})",
+            self.name,
+            counts.join(", "),
+            self.took.as_secs_f64(),
+            self.seed
+        );
         text
     }
 

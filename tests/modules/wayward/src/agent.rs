@@ -24,7 +24,8 @@ pub(crate) async fn listen(
     settings: &Settings,
 ) -> Result<JoinHandle<()>, Error> {
     let listener = TcpListener::bind(&settings.listen).await;
-    let listener = listener.map_err(|error| format!("listening on {}: {error}", settings.listen))?;
+    let listener =
+        listener.map_err(|error| format!("listening on {}: {error}", settings.listen))?;
     let own = listener.local_addr()?.to_string();
     let address = settings.address.clone().unwrap_or(own);
     let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host).to_owned();

@@ -109,7 +109,11 @@ async fn serve(
 }
 
 /// Asks for so many bytes and takes them.
-async fn carry(stream: &mut BufReader<TcpStream>, amount: u64, session: &Session) -> io::Result<()> {
+async fn carry(
+    stream: &mut BufReader<TcpStream>,
+    amount: u64,
+    session: &Session,
+) -> io::Result<()> {
     stream.write_all(format!("{amount}\n").as_bytes()).await?;
     let (mut piece, mut left) = ([0; 4096], amount);
     while left > 0 {

@@ -119,8 +119,10 @@ impl ServiceModule for Module {
             let _ = std::process::Command::new("sleep").arg("1000").spawn()?;
         }
         if fault::is("stop-leaks-thread") {
-            std::thread::spawn(|| loop {
-                std::thread::park();
+            std::thread::spawn(|| {
+                loop {
+                    std::thread::park();
+                }
             });
         }
         if fault::is("stop-leaks-file") {

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use privatix_plugin_api::prelude::*;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::fault;
 
 /// The pause before something that failed is tried again.
 pub(crate) const AGAIN: Duration = Duration::from_millis(500);
+
+/// How long an errand may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Somebody wants so much carried, and to know how much it was.
 pub(crate) type Errand = (u64, oneshot::Sender<u64>);
@@ -114,11 +117,16 @@ impl Lines {
     pub(crate) async fn ask(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
         let lines = self.0.lock().await;
         let errands = lines.as_ref().and_then(|lines| lines.get(&channel));
-        let errands = errands.map(|line| line.errands.clone()).ok_or("the channel is not served")?;
+        let errands =
+            errands.map(|line| line.errands.clone()).ok_or("the channel is not served")?;
         drop(lines);
         let (done, carried) = oneshot::channel();
-        errands.send((amount, done)).await?;
-        Ok(carried.await?)
+        let asked = async {
+            errands.send((amount, done)).await?;
+            Ok::<_, Error>(carried.await?)
+        };
+        // Nobody takes an errand while there is no connection.
+        timeout(PATIENCE, asked).await?
     }
 }
 
