@@ -165,7 +165,8 @@ fn check_allowlist(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(config: &Config, exchange: Option<String>) -> Settings {
+/// What the Service API is told of a configuration, and of an agent's URL.
+pub fn settings(config: &Config, exchange: Option<String>) -> Settings {
     let agent = &config.agent;
     let endpoint = agent.service_endpoint_address.clone();
     Settings {

@@ -7,7 +7,7 @@ pub mod billing;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod daemon;
+pub mod daemon;
 pub mod domain;
 pub mod exchange;
 pub mod logging;

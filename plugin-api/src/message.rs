@@ -324,6 +324,15 @@ pub enum ModuleRequest {
     /// all other commands, while no host runs. Answer: [`Cleaned`]; `unsupported` by a module that
     /// leaves nothing behind.
     Cleanup,
+    /// For tests alone: have the service itself carry about so much through a channel. Answer:
+    /// [`Exercised`].
+    Exercise {
+        /// The channel.
+        client_key: ClientKey,
+        /// In smallest units.
+        #[serde(deserialize_with = "integer")]
+        amount: u64,
+    },
     /// A command of a newer Service API, answered `unsupported`.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -359,6 +368,13 @@ pub enum Started {
 pub struct Sessions {
     /// Channels being served.
     pub client_keys: Vec<ClientKey>,
+}
+
+/// Answer to `Exercise`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exercised {
+    /// What was really carried, in smallest units, as the module itself measures it.
+    pub moved: u64,
 }
 
 /// Answer to `Describe`: what a user needs to use a channel, by name, such as a local port.

@@ -1,7 +1,7 @@
-//! The binary `privatix`.
+//! The binary `privatix`: the host's command line, and the conformance kit's.
 
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    privatix_host::cli::main()
+    privatix_host::cli::main(&privatix_conformance::EXTRAS)
 }

@@ -6,6 +6,7 @@ mod identity;
 mod init;
 mod module;
 mod money;
+mod new_module;
 mod offering;
 mod order;
 mod output;
@@ -18,7 +19,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use privatix_plugin_api::manifest::Role;
 
 use crate::config::{self, Config};
@@ -108,9 +109,25 @@ impl From<CliRole> for Role {
     }
 }
 
+/// A subcommand that is not of the host, but built on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Extra {
+    /// Its command line; the options of all commands are added to it.
+    pub command: fn() -> clap::Command,
+    /// Does what its command line says.
+    pub run: fn(&ArgMatches) -> ExitCode,
+}
+
 /// Reads the command line and does what it says.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+pub fn main(extras: &[Extra]) -> ExitCode {
+    let matches = command(extras).get_matches();
+    let extra = extras.iter().find(|extra| {
+        matches.subcommand_name().is_some_and(|name| name == (extra.command)().get_name())
+    });
+    if let (Some(extra), Some((_, arguments))) = (extra, matches.subcommand()) {
+        return (extra.run)(arguments);
+    }
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::ProbeModule { copy } = &cli.command {
         return probe::child(copy);
     }
@@ -119,7 +136,7 @@ pub fn main() -> ExitCode {
     let home = std::path::absolute(&home).unwrap_or(home);
     // What a node writes holds passwords and keys: the database, its backups, exported identities.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    match execute(cli.command, &home, cli.json) {
+    match execute(cli.command, &home, cli.json, extras) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where nobody reads the reason, the exit status has to do; a panic would be another.
@@ -130,7 +147,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
+/// The whole command line.
+fn command(extras: &[Extra]) -> clap::Command {
+    extras.iter().fold(Cli::command(), |whole, extra| whole.subcommand((extra.command)()))
+}
+
+fn execute(command: Command, home: &Path, json: bool, extras: &[Extra]) -> anyhow::Result<()> {
     match command {
         Command::Init { role, import, export } => {
             init::init(home, role.into(), import.as_deref(), export.as_deref())
@@ -147,7 +169,8 @@ fn execute(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
         Command::Template(command) => runtime(false)?.block_on(template::run(command, home, json)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "privatix", &mut script);
+            let mut whole = self::command(extras);
+            clap_complete::generate(shell, &mut whole, "privatix", &mut script);
             output::raw(&script)
         }
         // Handled before anything is set up.

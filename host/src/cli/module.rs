@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 
+use super::new_module::{self, NewModule};
 use super::{host, output};
 use crate::config::{self, Config};
 use crate::modules::probe::Prober;
@@ -34,6 +35,8 @@ pub(super) enum Command {
         /// The module
         name: String,
     },
+    /// Write the crate of a new module, which builds and conforms as it stands
+    New(NewModule),
     /// Seal a library, so that from then on any altered byte of it is refused
     Seal {
         /// The library; it is changed in place
@@ -56,6 +59,7 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             if json { output::json(&module) } else { output::text(&explain(&module)) }
         }
         Command::Cleanup { name } => clean_up(home, &name, json).await,
+        Command::New(request) => new_module::new(&request),
         Command::Seal { library } => seal(&library),
     }
 }

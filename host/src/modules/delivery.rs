@@ -23,11 +23,7 @@ const AT_ONCE: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Delivers until shutdown.
-pub(super) async fn run(
-    service: Service,
-    router: Arc<Router>,
-    mut shutdown: watch::Receiver<bool>,
-) {
+pub async fn run(service: Service, router: Arc<Router>, mut shutdown: watch::Receiver<bool>) {
     let mut outbox = service.outbox();
     let mut under_way: HashMap<ClientKey, Uuid> = HashMap::new();
     let mut deliveries: JoinSet<ClientKey> = JoinSet::new();

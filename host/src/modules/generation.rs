@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use privatix_plugin_api::abi::{Bytes, CoreObject, FfiResult, ModuleObject, ModuleRootRef};
+use privatix_plugin_api::abi::{Bytes, CoreObject, FfiResult, Future, ModuleObject, ModuleRootRef};
 use privatix_plugin_api::message::{
     ClientKey, Description, Done, Health, HostInfo, ModuleRequest, Reply, Sessions, Started,
     StopReason, decode, encode,
@@ -204,6 +204,12 @@ impl Generation {
         let reply: Reply<T, Fault> =
             decode(&reply).map_err(|error| unreadable(&crate::chain(&error)))?;
         Result::from(reply).map_err(CommandError::Fault)
+    }
+
+    /// Any bytes in the place of a command, and whatever the module makes of them; for whoever tests
+    /// that.
+    pub fn raw(&self, request: &[u8]) -> Future<Bytes<u8>> {
+        self.object.call(Bytes::from(request.to_vec()))
     }
 
     /// Ends the module: it reports its last usage and lets go of everything; then its gate is

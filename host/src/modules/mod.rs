@@ -3,11 +3,11 @@
 //! Data flows one way: `watch` finds files, [`package`] sorts them, each module's
 //! `supervisor` has them examined ([`examine`], [`copy`], [`inspect`]), proven in another process
 //! ([`probe`]), loaded ([`load`]) and brought up ([`lifecycle`], [`generation`]); the [`registry`]
-//! shows it, the [`router`] finds it and `delivery` tells it what stands in the outbox. Calls of modules come in through the [`gateway`].
+//! shows it, the [`router`] finds it and [`delivery`] tells it what stands in the outbox. Calls of modules come in through the [`gateway`].
 
 pub mod cleanup;
 pub mod copy;
-mod delivery;
+pub mod delivery;
 pub mod examine;
 pub mod gateway;
 pub mod generation;

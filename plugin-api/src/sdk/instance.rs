@@ -12,13 +12,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
-use super::{Core, Error, ServiceModule, ShutdownReport, chain, log};
+use super::{Core, Error, ServiceModule, ShutdownReport, Unsupported, chain, log};
 use crate::abi::{
     Bytes, CoreObject, Created, FfiResult, Future, FutureExt, ModuleInterface, ModuleInterface_TO,
 };
 use crate::error::{Fault, FaultKind};
 use crate::message::{
-    Cleaned, ClientKey, Description, Done, HostInfo, ModuleRequest, Reply, Sessions, decode, encode,
+    Cleaned, ClientKey, Description, Done, Exercised, HostInfo, ModuleRequest, Reply, Sessions,
+    decode, encode,
 };
 
 /// How long a runtime may take to let go of its threads once the author's code is done.
@@ -217,6 +218,9 @@ async fn answer<M: ServiceModule>(module: &M, request: ModuleRequest) -> Vec<u8>
         ModuleRequest::Describe { client_key } => {
             reply(module.describe(client_key).await.map(Description))
         }
+        ModuleRequest::Exercise { client_key, amount } => {
+            reply(module.exercise(client_key, amount).await.map(|moved| Exercised { moved }))
+        }
         ModuleRequest::Health => reply(Ok(module.health().await)),
         ModuleRequest::Cleanup => match module.cleanup().await.transpose() {
             Some(outcome) => reply(outcome.map(Cleaned)),
@@ -229,7 +233,11 @@ async fn answer<M: ServiceModule>(module: &M, request: ModuleRequest) -> Vec<u8>
 }
 
 fn reply<T: Serialize>(outcome: Result<T, Error>) -> Vec<u8> {
-    let outcome = outcome.map_err(|error| Fault::new(FaultKind::Failed, chain(&*error)));
+    let outcome = outcome.map_err(|error| {
+        let kind =
+            if error.is::<Unsupported>() { FaultKind::Unsupported } else { FaultKind::Failed };
+        Fault::new(kind, chain(&*error))
+    });
     encode(&Reply::from(outcome))
 }
 

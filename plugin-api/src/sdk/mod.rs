@@ -79,6 +79,20 @@ pub trait ServiceModule: Sized + Send + Sync + 'static {
         async { Ok(BTreeMap::new()) }
     }
 
+    /// For tests alone: has the service itself carry about `amount` smallest units through a started
+    /// channel, by the way that a user's would take, and returns how many it has carried. A kit
+    /// asks the client's side first, then the agent's. A node never asks.
+    ///
+    /// # Errors
+    /// [`Unsupported`] where a side cannot; anything else where the channel did not carry it.
+    fn exercise(
+        &self,
+        _channel: ClientKey,
+        _amount: u64,
+    ) -> impl Future<Output = Result<u64, Error>> + Send {
+        async { Err(Unsupported.into()) }
+    }
+
     /// How the module is.
     fn health(&self) -> impl Future<Output = Health> + Send {
         async { Health::Healthy }
@@ -104,6 +118,11 @@ pub trait ServiceModule: Sized + Send + Sync + 'static {
         async { Ok(()) }
     }
 }
+
+/// The module does not do this; answered as a command that it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this module does not do that")]
+pub struct Unsupported;
 
 /// How a module ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use privatix_plugin_api::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::{Ended, LOGIN_TIME, Line, RETRY, Session, Shared, read_line};
@@ -33,6 +34,25 @@ enum ConnectError {
     Greeting(#[source] io::Error),
     #[error("the module is shutting down")]
     Ending,
+    #[error("the channel is not served")]
+    NotServed,
+}
+
+/// Asks the task that keeps a line to send so many bytes and have them back; how many it were, both
+/// ways, comes back.
+pub(crate) type Errand = (u64, oneshot::Sender<u64>);
+
+/// Has the connection of a channel carry bytes, for tests.
+pub(crate) async fn exercise(
+    shared: &Shared,
+    channel: ClientKey,
+    amount: u64,
+) -> Result<u64, Error> {
+    let errands = shared.errands.lock().await.get(&channel).cloned();
+    let errands = errands.ok_or(ConnectError::NotServed)?;
+    let (send, carried) = oneshot::channel();
+    errands.send((amount, send)).await.map_err(|_| ConnectError::NotServed)?;
+    Ok(carried.await.map_err(|_| ConnectError::NotServed)?)
 }
 
 /// A connection that is logged in and greeted.
@@ -50,14 +70,21 @@ pub(crate) async fn start(shared: &Arc<Shared>, channel: ClientKey) -> Result<St
     }
     let mut line = shared.lines.open(channel, &access.nonce).await.ok_or(ConnectError::Ending)?;
     let call = connect(shared, &mut line, &access).await?;
-    tokio::spawn(keep(Arc::clone(shared), line, call));
+    let (errands, asked) = mpsc::channel(1);
+    shared.errands.lock().await.insert(channel, errands);
+    tokio::spawn(keep(Arc::clone(shared), line, call, asked));
     Ok(Started::Ready)
 }
 
-async fn keep(shared: Arc<Shared>, mut line: Line, first: Call) {
+async fn keep(
+    shared: Arc<Shared>,
+    mut line: Line,
+    first: Call,
+    mut errands: mpsc::Receiver<Errand>,
+) {
     let mut next = Some(first);
     while let Some(Call { stream, session }) = next {
-        let traffic = drain(stream, Arc::clone(&session.used));
+        let traffic = carry(stream, Arc::clone(&session.used), &mut errands);
         if session.run(traffic, &mut line, shared.settings().report_ms).await == Ended::Cut {
             return;
         }
@@ -126,15 +153,47 @@ async fn greet(
     if echoed == greeting { Ok(()) } else { Err(io::Error::other("something else came back")) }
 }
 
-/// Waits for the end of the connection. Nothing was sent, so nothing should come; it is counted.
-async fn drain(mut stream: BufReader<TcpStream>, used: Arc<AtomicU64>) -> io::Result<()> {
+/// Carries what it is asked to and waits for the end of the connection. Nothing else should come;
+/// what does is counted.
+async fn carry(
+    mut stream: BufReader<TcpStream>,
+    used: Arc<AtomicU64>,
+    errands: &mut mpsc::Receiver<Errand>,
+) -> io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
-        match stream.read(&mut buffer).await? {
-            0 => return Ok(()),
-            received => used.fetch_add(received as u64, SeqCst),
+        tokio::select! {
+            received = stream.read(&mut buffer) => match received? {
+                0 => return Ok(()),
+                received => used.fetch_add(received as u64, SeqCst),
+            },
+            Some((amount, done)) = errands.recv() => {
+                let carried = send_and_receive(&mut stream, amount, &used).await?;
+                // Whoever asked may have gone.
+                let _ = done.send(carried);
+                carried
+            }
         };
     }
+}
+
+/// Sends half of an amount in pieces and has it back; each piece is counted both ways.
+async fn send_and_receive(
+    stream: &mut BufReader<TcpStream>,
+    amount: u64,
+    used: &AtomicU64,
+) -> io::Result<u64> {
+    let (mut piece, mut left, mut carried) = ([0; 4096], amount.div_ceil(2), 0);
+    while left > 0 {
+        let size = usize::try_from(left).unwrap_or(piece.len()).min(piece.len());
+        let sent = size as u64;
+        stream.write_all(&piece[..size]).await?;
+        used.fetch_add(sent, SeqCst);
+        stream.read_exact(&mut piece[..size]).await?;
+        used.fetch_add(sent, SeqCst);
+        (left, carried) = (left - sent, carried + 2 * sent);
+    }
+    Ok(carried)
 }
 
 /// Takes a step unless it takes too long or the line is cut, so that `stop` need not wait for it.

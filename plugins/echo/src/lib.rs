@@ -21,7 +21,7 @@ use privatix_plugin_api::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -62,6 +62,8 @@ struct Shared {
     core: Core,
     settings: OnceLock<Settings>,
     lines: Lines,
+    /// The client's: to have the connection of a channel carry something.
+    errands: Mutex<HashMap<ClientKey, mpsc::Sender<client::Errand>>>,
 }
 
 impl Shared {
@@ -72,7 +74,8 @@ impl Shared {
 
 impl ServiceModule for Echo {
     async fn create(core: Core, host: HostInfo) -> Result<Self, Error> {
-        let shared = Shared { core, settings: OnceLock::new(), lines: Lines::default() };
+        let (settings, errands) = (OnceLock::new(), Mutex::default());
+        let shared = Shared { core, settings, lines: Lines::default(), errands };
         Ok(Self { role: host.role, shared: Arc::new(shared), listening: Mutex::default() })
     }
 
@@ -95,7 +98,16 @@ impl ServiceModule for Echo {
 
     async fn stop(&self, channel: ClientKey, _reason: StopReason) -> Result<(), Error> {
         self.shared.lines.cut(channel).await;
+        self.shared.errands.lock().await.remove(&channel);
         Ok(())
+    }
+
+    async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
+        match self.role {
+            // Its clients have the bytes.
+            Role::Agent => Err(Unsupported.into()),
+            Role::Client => client::exercise(&self.shared, channel, amount).await,
+        }
     }
 
     async fn sessions(&self) -> Result<Vec<ClientKey>, Error> {

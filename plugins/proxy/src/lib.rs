@@ -10,6 +10,7 @@ mod agent;
 mod client;
 mod destination;
 mod dial;
+mod exercise;
 mod policy;
 mod ports;
 mod session;
@@ -111,6 +112,12 @@ impl ServiceModule for Proxy {
         };
         let port = address.map(|address| ("socks5".to_owned(), address.to_string()));
         Ok(port.into_iter().collect())
+    }
+
+    async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
+        let Side::Client(client) = self.side()? else { return Err(Unsupported.into()) };
+        let port = client.address(channel).await.ok_or("the channel has no port")?;
+        exercise::carry(port, amount).await
     }
 
     async fn health(&self) -> Health {

@@ -52,6 +52,19 @@ impl Moments {
     }
 }
 
+/// Waits for something that builds a crate, and so may take minutes; nothing if it does not come.
+pub(crate) fn wait_long<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + 20 * PATIENCE;
+    while Instant::now() < until {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    eprintln!("waited {:?} for {what}", 20 * PATIENCE);
+    None
+}
+
 /// Whether the host can ask the kernel for writers of the files that the tests make.
 pub(crate) fn leases() -> bool {
     let file = tempfile::NamedTempFile::new().expect("a file");

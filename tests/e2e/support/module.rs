@@ -50,6 +50,16 @@ impl Package {
         Self::built("vpn", "templates")
     }
 
+    /// The module that does one thing wrong, which is written into the library; `none` is nothing.
+    pub(crate) fn wayward(fault: &str) -> Self {
+        Self::built("wayward", "tests/modules/wayward").with_library(|library| {
+            let place = b"fault-of-this-module:none       ";
+            let at = find(library, place).expect("the fixture has a place for a fault");
+            library[at..at + place.len()].fill(b' ');
+            library[at..at + fault.len()].copy_from_slice(fault.as_bytes());
+        })
+    }
+
     /// The library of this name with the templates from a directory.
     fn built(name: &str, templates: &str) -> Self {
         let source = repository().join(templates);
@@ -214,6 +224,7 @@ fn build() -> PathBuf {
     cargo.current_dir(repository()).args(["build", "--quiet", "--locked"]);
     cargo.args(["-p", "privatix-echo", "-p", "privatix-proxy", "-p", "privatix-vpn"]);
     cargo.args(["-p", "faulty-module", "-p", "wrong-layout-module"]);
+    cargo.args(["-p", "wayward-module"]);
     if release {
         cargo.arg("--release");
     }

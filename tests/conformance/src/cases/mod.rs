@@ -1,0 +1,79 @@
+//! The catalogue: a file a group, in the order in which one builds on another.
+
+mod abi;
+mod agent;
+mod client;
+mod commands;
+mod leaks;
+mod lifecycle;
+mod package;
+mod secrets;
+mod status;
+mod templates;
+mod together;
+mod trouble;
+mod usage;
+
+use crate::case::Case;
+
+/// Every case of the kit. None needs one that stands after it.
+pub fn all() -> Vec<Case> {
+    [
+        package::cases(),
+        templates::cases(),
+        abi::cases(),
+        lifecycle::cases(),
+        together::cases(),
+        agent::cases(),
+        client::cases(),
+        commands::cases(),
+        status::cases(),
+        usage::cases(),
+        trouble::cases(),
+        secrets::cases(),
+        leaks::cases(),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::all;
+    use crate::case::Set;
+
+    #[test]
+    fn ids_are_unique_and_none_needs_what_comes_later() {
+        let mut known = HashSet::new();
+        for case in all() {
+            assert!(case.id.contains('.') && !case.id.contains(char::is_whitespace), "{case:?}");
+            for id in &case.after {
+                assert!(known.contains(id), "{case:?} needs {id}, which does not come before it");
+            }
+            assert!(known.insert(case.id), "{case:?} is there twice");
+        }
+        let required = all().into_iter().filter(|case| case.set == Set::Required);
+        assert!(required.count() >= 60, "{} cases", known.len());
+    }
+
+    #[test]
+    fn nothing_required_needs_what_is_not() {
+        let all = all();
+        for case in all.iter().filter(|case| case.set == Set::Required) {
+            for id in &case.after {
+                let needed = all.iter().find(|other| other.id == *id);
+                assert!(needed.is_some_and(|other| other.set == Set::Required), "{case:?}: {id}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_case_says_what_has_to_be_so_where_it_is_ruled_and_how_to_mend_it() {
+        for case in all() {
+            assert!(case.sentence.ends_with('.'), "{case:?}: {}", case.sentence);
+            assert!(case.rule.starts_with('§'), "{case:?}: {}", case.rule);
+            assert!(!case.mend.is_empty(), "{case:?}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The package, before any of its code runs: what the host's own checks say of it.
+//!
+//! The host names the first thing it refuses; each case stands for some of its codes, and the last
+//! one for whatever is left.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use privatix_host::domain::template::SettingsSchema;
+use privatix_plugin_api::manifest::Role;
+
+use crate::case::{Case, Finding, case, ensure, failed};
+use crate::core::Bench;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        refusals(
+            "package.files",
+            "The library and the templates that it needs are there, under names a module can have.",
+            "§2 A module package",
+            &["LibraryMissing", "TemplateMissing", "InvalidName", "AmbiguousLibrary", "Unreadable",
+                "NotRegularFile", "TooLarge"],
+        )
+        .mend("put NAME.access.json and, to sell, NAME.offering.json beside the library, or say where they are with --templates"),
+        case(
+            "package.mode",
+            "Nobody but its owner can write the library.",
+            "§2 Files must be regular, owned by the host's user or root, and not writable by others",
+        )
+        .after(&["package.files"])
+        .mend("chmod go-w the library, and install it with `install -m 0644`")
+        .run(mode),
+        refusals(
+            "package.elf",
+            "The library is a whole and intact ELF file.",
+            "§2 nothing is loaded half-written",
+            &["NotElf", "Truncated", "MalformedElf"],
+        )
+        .after(&["package.files"])
+        .mend("build or copy it again"),
+        refusals(
+            "package.machine",
+            "It is a shared library for this kind of machine.",
+            "§1 In-process: a cdylib behind the stable ABI",
+            &["WrongArchitecture", "NotSharedObject"],
+        )
+        .after(&["package.elf"])
+        .mend("set crate-type = [\"cdylib\"] and build it for this machine"),
+        refusals(
+            "manifest.present",
+            "It carries a manifest.",
+            "§2 The library carries a manifest readable without running any of its code",
+            &["NoManifest"],
+        )
+        .after(&["package.machine"])
+        .mend("call privatix_plugin_api::build in build.rs and export_module! in the library"),
+        refusals(
+            "manifest.valid",
+            "The manifest can be read and says all that it has to.",
+            "§2 name, version, product id (UUID v4), Service API version range, roles, usage reporting",
+            &["BadManifest"],
+        )
+        .after(&["manifest.present"])
+        .mend("let privatix_plugin_api::build write it"),
+        refusals(
+            "manifest.seal",
+            "A seal that it bears is whole.",
+            "§2 The library carries a manifest",
+            &["SealBroken"],
+        )
+        .after(&["manifest.valid"])
+        .mend("seal it last of all: nothing may change it afterwards"),
+        refusals(
+            "manifest.name",
+            "It names the module as its files do.",
+            "§2 plugins/libvpn.so, plugins/vpn.access.json",
+            &["NameMismatch"],
+        )
+        .after(&["manifest.seal"])
+        .mend("name the files after the module: libNAME.so"),
+        refusals(
+            "manifest.api",
+            "It speaks a version of the Service API that this host speaks.",
+            "§2 Service API version range",
+            &["ApiTooNew", "ApiTooOld"],
+        )
+        .after(&["manifest.name"])
+        .mend("build it with a privatix-plugin-api of this host's time"),
+        refusals(
+            "manifest.panic",
+            "A panic in it does not end the host.",
+            "§2 panic strategy (`abort` is refused)",
+            &["PanicAbort"],
+        )
+        .after(&["manifest.api"])
+        .mend("remove panic = \"abort\" from its profile"),
+        case("manifest.roles", "It takes at least one role.", "§2 roles")
+            .after(&["manifest.panic"])
+            .mend("name its roles in build.rs")
+            .run(|bench: Bench| async move {
+                ensure(!bench.roles()?.is_empty(), || "the manifest names no role".into())
+            }),
+        case(
+            "manifest.settings",
+            "The schema of its settings is one, and takes what the kit configures it with.",
+            "§2 A module's settings are checked against its schema before it starts",
+        )
+        .after(&["manifest.roles"])
+        .mend("correct the schema, or give the kit settings in NAME.check.toml")
+        .run(settings),
+        case(
+            "manifest.unknown-settings",
+            "A setting that it does not know is refused.",
+            "§8 an unknown key is an error",
+        )
+        .after(&["manifest.settings"])
+        .mend("add \"additionalProperties\": false to the schema of its settings")
+        .run(unknown_settings),
+    ]
+}
+
+/// A case that fails where the host refuses the package with one of these codes.
+pub(super) fn refusals(
+    id: &'static str,
+    sentence: &'static str,
+    rule: &'static str,
+    codes: &'static [&'static str],
+) -> Case {
+    case(id, sentence, rule).run(move |bench: Bench| async move {
+        // Which roles it takes is not known before there is a manifest.
+        let roles = bench.roles().unwrap_or_else(|_| vec![Role::Agent, Role::Client]);
+        for role in roles {
+            if let Err(problem) = bench.examine(role)?
+                && codes.contains(&problem.code.as_str())
+            {
+                return Err(failed(format!(
+                    "{}: {}; required is {}; {}",
+                    problem.code, problem.found, problem.required, problem.mend
+                )));
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn mode(bench: Bench) -> Result<(), Finding> {
+    let library = &bench.subject.library;
+    let mode = fs::metadata(library)?.permissions().mode();
+    let shown = format!("{} has mode {:04o}", library.display(), mode & 0o7777);
+    if mode & 0o002 != 0 {
+        return Err(failed(format!("{shown}: everybody can write it")));
+    }
+    // With a group of one's own that is how compilers leave files.
+    if mode & 0o020 != 0 {
+        return Err(Finding::Warning(format!("{shown}: installed like that, a host refuses it")));
+    }
+    Ok(())
+}
+
+async fn settings(bench: Bench) -> Result<(), Finding> {
+    let manifest = bench.manifest()?;
+    for role in bench.roles()? {
+        let settings = bench.settings(role);
+        let Some(schema) = &manifest.config_schema else {
+            let none = settings.as_object().is_none_or(serde_json::Map::is_empty);
+            ensure(none, || format!("there are settings for the {role}, and the module has none"))?;
+            continue;
+        };
+        SettingsSchema::compile(schema)?.validate(&settings).map_err(|violations| {
+            let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
+            failed(format!("the {role}'s settings {settings}: {}", all.join("; ")))
+        })?;
+    }
+    Ok(())
+}
+
+async fn unknown_settings(bench: Bench) -> Result<(), Finding> {
+    let Some(schema) = bench.manifest()?.config_schema else { return Ok(()) };
+    let schema = SettingsSchema::compile(&schema)?;
+    for role in bench.roles()? {
+        let mut settings = bench.settings(role);
+        settings["no_such_setting_as_this"] = 1.into();
+        if schema.validate(&settings).is_ok() {
+            return Err(Finding::Warning(
+                "the schema takes any key, so an operator's typing error stays unnoticed".into(),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The two templates, and what messages are made by them.
+
+use privatix_host::domain::present::{self, MASK};
+use privatix_host::domain::template::{Template, TemplateKind};
+use serde_json::{Value, json};
+
+use super::abi::first_role;
+use super::package::refusals;
+use crate::case::{Case, Finding, case, ensure, failed};
+use crate::core::Bench;
+
+const JSON: &[&str] = &[
+    "InvalidJson",
+    "DuplicateKey",
+    "NumberTooLarge",
+    "NumberNotInteger",
+    "TooDeep",
+    "BadTemplateForm",
+    "TemplateTooLarge",
+    "InvalidUtf8",
+];
+const SCHEMA: &[&str] =
+    &["UnknownDraft", "TemplateTooComplex", "UnsupportedPattern", "InvalidSchema"];
+const REFERENCES: &[&str] = &["RemoteReference"];
+const FIELDS: &[&str] = &["CoreFieldMissing", "CoreFieldType", "CoreFieldNotRequired"];
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (kind, ids) in [
+        (
+            TemplateKind::Access,
+            [
+                "templates.access-json",
+                "templates.access-schema",
+                "templates.access-references",
+                "templates.access-fields",
+            ],
+        ),
+        (
+            TemplateKind::Offering,
+            [
+                "templates.offering-json",
+                "templates.offering-schema",
+                "templates.offering-references",
+                "templates.offering-fields",
+            ],
+        ),
+    ] {
+        let [json, schema, references, fields] = ids;
+        cases.extend([
+            rule(
+                kind,
+                json,
+                "It is JSON without duplicate keys, large numbers or fractions.",
+                "§3 every message and template is JSON",
+                JSON,
+            )
+            .after(&["package.files"]),
+            rule(
+                kind,
+                schema,
+                "It is a JSON Schema of a known draft, and not too much work.",
+                "§3 Registration checks: known draft",
+                SCHEMA,
+            )
+            .after(&[json]),
+            rule(
+                kind,
+                references,
+                "It refers to nothing outside of itself.",
+                "§3 no reference outside the document",
+                REFERENCES,
+            )
+            .after(&[schema]),
+            rule(
+                kind,
+                fields,
+                "It declares the core fields with their types.",
+                "§3 core fields declared with the right types",
+                FIELDS,
+            )
+            .after(&[references]),
+        ]);
+    }
+    cases.extend([
+        refusals(
+            "templates.hash",
+            "The templates are those that the library was built with.",
+            "§2 A template beside it with another hash is refused",
+            &["TemplateHashMismatch"],
+        )
+        .after(&["manifest.panic", "templates.access-fields", "templates.offering-fields"])
+        .mend("build the library again, and take all three files from one build"),
+        case(
+            "templates.offering-filled",
+            "An offering that says what it has to can be made by the offering template.",
+            "§5 Valid by the template when made and when received",
+        )
+        .after(&["templates.hash"])
+        .mend("where the template wants fields of its own, give the kit values in [offering] of NAME.check.toml")
+        .run(offering_filled),
+        case(
+            "templates.password",
+            "A person who looks at an access message does not see the password without asking.",
+            "§3 `uiSchema` decides how a message is shown to a person",
+        )
+        .after(&["templates.hash"])
+        .mend("add \"password\": {\"ui:widget\": \"password\"} to the access template's uiSchema")
+        .run(password),
+        case(
+            "package.accepted",
+            "A host takes the package in, for each of its roles.",
+            "§2 Dropping these files into the plugins directory is the whole installation",
+        )
+        .after(&["templates.hash", "manifest.settings", "manifest.roles"])
+        .run(|bench: Bench| async move {
+            for role in bench.roles()? {
+                bench.examine(role)?.map_err(|problem| {
+                    failed(format!("as {role}: {problem}; required is {}; {}", problem.required, problem.mend))
+                })?;
+            }
+            Ok(())
+        }),
+    ]);
+    cases
+}
+
+fn rule(
+    kind: TemplateKind,
+    id: &'static str,
+    sentence: &'static str,
+    rule: &'static str,
+    codes: &'static [&'static str],
+) -> Case {
+    case(id, sentence, rule)
+        .mend("correct the template and build the module again, so that its hash is noted; docs/templates.md has the rules")
+        .run(move |bench: Bench| async move {
+            let Some(text) = text(&bench, kind)? else {
+                // What a module needs has been looked for.
+                return Ok(());
+            };
+            match Template::parse(kind, &text) {
+                Err(error) if codes.contains(&error.code()) => {
+                    Err(failed(format!("{}: {}", error.code(), crate::chain(&error))))
+                }
+                _ => Ok(()),
+            }
+        })
+}
+
+fn text(bench: &Bench, kind: TemplateKind) -> Result<Option<Vec<u8>>, Finding> {
+    let files = bench.files()?;
+    let file = match kind {
+        TemplateKind::Access => files.access,
+        TemplateKind::Offering => files.offering,
+    };
+    Ok(file.map(|file| std::fs::read(file.path)).transpose()?)
+}
+
+async fn offering_filled(bench: Bench) -> Result<(), Finding> {
+    let Some(template) = bench.checked(first_role(&bench)?)?.offering else { return Ok(()) };
+    let mut message = crate::core::draft(&bench);
+    for (field, value) in [
+        ("templateHash", template.hash()),
+        ("nonce", "00000000-0000-4000-8000-000000000000"),
+        ("product", "00000000-0000-4000-8000-000000000000"),
+        ("agentPublicKey", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        ("exchange", "http://127.0.0.1:9"),
+        ("signature", "A"),
+    ] {
+        message.insert(field.to_owned(), value.into());
+    }
+    template.validate(&Value::Object(message)).map_err(|violations| {
+        let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
+        failed(all.join("; "))
+    })
+}
+
+async fn password(bench: Bench) -> Result<(), Finding> {
+    for role in bench.roles()? {
+        let template = bench.checked(role)?.access;
+        let message = json!({"username": "u", "password": "tell-nobody"});
+        let lines = present::present(&message, &template, false);
+        ensure(!lines.iter().any(|line| line.value.contains("tell-nobody")), || {
+            format!("the password is shown as it is, and not as {MASK}")
+        })
+        .map_err(|_| Finding::Warning(format!("the password is shown as it is, not as {MASK}")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes that a template's text can be refused with, by the host's own page.
+    #[test]
+    fn every_code_of_templates_has_its_case() {
+        let page = include_str!("../../../../docs/templates.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let codes: Vec<_> = rows.map(|(code, _)| code).filter(|code| !code.contains(' ')).collect();
+        let known = [&["TemplateHashMismatch"], JSON, SCHEMA, REFERENCES, FIELDS].concat();
+        let listed: Vec<_> =
+            codes.into_iter().filter(|code| code.chars().all(char::is_alphanumeric)).collect();
+        assert!(listed.len() > 5, "{listed:?}");
+        for code in listed.iter().filter(|code| code.starts_with(char::is_uppercase)) {
+            assert!(known.contains(code), "{code} has no case");
+        }
+    }
+}

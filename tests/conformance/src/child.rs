@@ -1,0 +1,61 @@
+//! The process of one case: runs it and leaves a note of what came of it.
+//!
+//! The note is what counts: a process that ends without it has crashed, whatever its exit status.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+
+use crate::case::{Case, Finding};
+use crate::core::Bench;
+use crate::subject::Subject;
+
+/// The hidden subcommand that is this side.
+pub(crate) const SUBCOMMAND: &str = "conformance-case";
+
+/// Where a case's process leaves its note, in the directory of the case.
+pub(crate) const NOTE: &str = "note.json";
+
+/// Where the subject is noted for it.
+pub(crate) const SUBJECT: &str = "subject.json";
+
+/// Runs a case of the catalogue.
+pub(crate) fn run(cases: &[Case], run: &Path, id: &str, directory: &Path) -> ExitCode {
+    // Whoever started this may be killed; nobody would end this process then.
+    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let outcome = match (prepare(run), cases.iter().find(|case| case.id == id)) {
+        (Ok(subject), Some(case)) => perform(case, subject, directory),
+        (Err(error), _) => Err(error),
+        (_, None) => Err(Finding::Failed(format!("there is no case {id:?}"))),
+    };
+    match leave(directory, &outcome) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn prepare(run: &Path) -> Result<Subject, Finding> {
+    Ok(serde_json::from_slice(&fs::read(run.join(SUBJECT))?)?)
+}
+
+fn perform(case: &Case, subject: Subject, directory: &Path) -> Result<(), Finding> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let bench = Bench::new(subject, directory);
+    let outcome = runtime.block_on((case.run)(bench));
+    // What still runs is the module's; it is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Whole or not at all.
+fn leave(directory: &Path, outcome: &Result<(), Finding>) -> std::io::Result<()> {
+    let part: PathBuf = directory.join("note.part");
+    fs::write(&part, serde_json::to_vec(&outcome.as_ref().err())?)?;
+    fs::rename(part, directory.join(NOTE))
+}

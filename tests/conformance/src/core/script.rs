@@ -1,0 +1,244 @@
+//! What stands between a module and its core: keeps what was said, and breaks in where it is told.
+//!
+//! The way to the core is the host's own. The work is done on the kit's runtime: a module only waits.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use abi_stable::erased_types::TD_Opaque;
+use privatix_plugin_api::abi::{
+    Bytes, CoreInterface, CoreInterface_TO, CoreObject, Future, FutureExt,
+};
+use privatix_plugin_api::message::{
+    ApiError, ClientKey, CoreRequest, Done, ErrorName, LogEvent, Reply, SessionId, Status, Usage,
+    decode, encode,
+};
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+/// Which call of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Call {
+    AuthClient,
+    SetProductConfig,
+    GetAccess,
+    ServiceReady,
+    StartSession,
+    UpdateSession,
+    StopSession,
+    Other,
+}
+
+impl Call {
+    fn of(request: &CoreRequest) -> Self {
+        match request {
+            CoreRequest::AuthClient { .. } => Self::AuthClient,
+            CoreRequest::SetProductConfig { .. } => Self::SetProductConfig,
+            CoreRequest::GetAccess { .. } => Self::GetAccess,
+            CoreRequest::ServiceReady { .. } => Self::ServiceReady,
+            CoreRequest::StartSession { .. } => Self::StartSession,
+            CoreRequest::UpdateSession { .. } => Self::UpdateSession,
+            CoreRequest::StopSession { .. } => Self::StopSession,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// It is answered with an error, and the core does not hear of it.
+    Refuse(ErrorName),
+    /// It is passed on and answered late.
+    Delay(Duration),
+    /// It is passed on, and the answer gets lost: the module hears `Internal`.
+    Lose,
+    /// It is never answered.
+    Silence,
+    /// It is answered with what is no message.
+    Garbage,
+    /// It is passed on, and the answer says another status.
+    Say(Status),
+}
+
+/// A call that was made.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Which.
+    pub call: Call,
+    /// Its channel.
+    pub channel: Option<ClientKey>,
+    /// Its session.
+    pub session: Option<SessionId>,
+    /// What it reported.
+    pub usage: Option<Usage>,
+    /// What the module was answered, `{"ok": …}` or `{"error": …}`; nothing so far.
+    pub reply: Option<Value>,
+}
+
+impl Seen {
+    /// Whether it was answered well.
+    pub fn is_ok(&self) -> bool {
+        self.reply.as_ref().is_some_and(|reply| reply.get("ok").is_some())
+    }
+
+    /// The name of the error it was answered with.
+    pub fn error(&self) -> Option<&str> {
+        self.reply.as_ref()?.get("error")?.get("name")?.as_str()
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Script {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    acts: HashMap<Option<Call>, (Act, u64)>,
+    seen: Vec<Seen>,
+    events: Vec<LogEvent>,
+}
+
+impl Script {
+    /// From now on the next so many calls of a kind, or of any, are treated so.
+    pub fn set(&self, call: Option<Call>, act: Act, times: u64) {
+        self.lock().acts.insert(call, (act, times));
+    }
+
+    /// From now on the core answers everything as it is.
+    pub fn clear(&self) {
+        self.lock().acts.clear();
+    }
+
+    /// The calls so far, oldest first.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.lock().seen.clone()
+    }
+
+    /// The calls of a kind so far.
+    pub fn calls(&self, call: Call) -> Vec<Seen> {
+        let mut seen = self.seen();
+        seen.retain(|one| one.call == call);
+        seen
+    }
+
+    /// The module's log so far.
+    pub fn events(&self) -> Vec<LogEvent> {
+        self.lock().events.clone()
+    }
+
+    /// The core to hand to a module; its work is done on the current runtime.
+    pub fn object(self: &Arc<Self>, core: CoreObject) -> CoreObject {
+        let scripted =
+            Scripted { script: Arc::clone(self), core: Arc::new(core), runtime: Handle::current() };
+        CoreInterface_TO::from_value(scripted, TD_Opaque)
+    }
+
+    fn enter(&self, request: &CoreRequest) -> (usize, Option<Act>) {
+        let call = Call::of(request);
+        let mut inner = self.lock();
+        let mut act = None;
+        for key in [Some(call), None] {
+            if let Some((set, times)) = inner.acts.get_mut(&key).filter(|(_, times)| *times > 0) {
+                *times -= 1;
+                act = Some(*set);
+                break;
+            }
+        }
+        let (channel, session, usage) = about(request);
+        inner.seen.push(Seen { call, channel, session, usage, reply: None });
+        (inner.seen.len() - 1, act)
+    }
+
+    fn answered(&self, at: usize, reply: &[u8]) {
+        if let Some(seen) = self.lock().seen.get_mut(at) {
+            seen.reply = serde_json::from_slice(reply).ok();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn about(request: &CoreRequest) -> (Option<ClientKey>, Option<SessionId>, Option<Usage>) {
+    match request {
+        CoreRequest::AuthClient { client_key, .. }
+        | CoreRequest::GetAccess { client_key }
+        | CoreRequest::ServiceReady { client_key }
+        | CoreRequest::StartSession { client_key, .. } => (Some(*client_key), None, None),
+        CoreRequest::UpdateSession { client_key, session, usage } => {
+            (Some(*client_key), Some(*session), Some(*usage))
+        }
+        CoreRequest::StopSession { client_key, session } => {
+            (Some(*client_key), Some(*session), None)
+        }
+        _ => (None, None, None),
+    }
+}
+
+struct Scripted {
+    script: Arc<Script>,
+    core: Arc<CoreObject>,
+    runtime: Handle,
+}
+
+impl CoreInterface for Scripted {
+    fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
+        let decoded = match decode::<CoreRequest>(&request) {
+            Ok(CoreRequest::Log(event)) => {
+                self.script.lock().events.push(event);
+                let done = encode(&Reply::<_, ApiError>::Ok(Done {}));
+                return std::future::ready(Bytes::from(done)).into_ffi();
+            }
+            Ok(decoded) => decoded,
+            // The core says what is wrong with it.
+            Err(_) => CoreRequest::Unknown,
+        };
+        let (at, act) = self.script.enter(&decoded);
+        let (script, core) = (Arc::clone(&self.script), Arc::clone(&self.core));
+        let work = self.runtime.spawn(async move {
+            let reply = answer(&core, request, act).await;
+            script.answered(at, &reply);
+            reply
+        });
+        async move { work.await.unwrap_or_else(|_| refusal(ErrorName::Internal)) }.into_ffi()
+    }
+}
+
+async fn answer(core: &CoreObject, request: Bytes<u8>, act: Option<Act>) -> Bytes<u8> {
+    match act {
+        None => core.call(request).await,
+        Some(Act::Refuse(name)) => refusal(name),
+        Some(Act::Silence) => std::future::pending().await,
+        Some(Act::Garbage) => Bytes::from(b"{\"ok\": [\xff".to_vec()),
+        Some(Act::Delay(by)) => {
+            let reply = core.call(request).await;
+            tokio::time::sleep(by).await;
+            reply
+        }
+        Some(Act::Lose) => {
+            drop(core.call(request).await);
+            refusal(ErrorName::Internal)
+        }
+        Some(Act::Say(status)) => with_status(core.call(request).await, status),
+    }
+}
+
+fn refusal(name: ErrorName) -> Bytes<u8> {
+    Bytes::from(encode(&Reply::<(), _>::Error(ApiError::new(name))))
+}
+
+/// The same answer with another status.
+fn with_status(reply: Bytes<u8>, status: Status) -> Bytes<u8> {
+    let Ok(mut value) = serde_json::from_slice::<Value>(&reply) else { return reply };
+    match value.get_mut("ok").and_then(|ok| ok.get_mut("status")) {
+        Some(said) => *said = status.as_str().into(),
+        None => return reply,
+    }
+    Bytes::from(value.to_string().into_bytes())
+}

@@ -1,0 +1,310 @@
+//! The test of the conformance kit: modules that do one thing wrong, each caught by the case meant
+//! for it and by no other that runs with it.
+//!
+//! Each is checked with the group of its case and all that the group needs. With
+//! `PRIVATIX_CONFORMANCE=whole` the whole required set is run for each, which takes half an hour; a
+//! fault may then show in further groups, but nowhere before its own case.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::Package;
+use crate::support::module::place;
+
+/// What `check` says of a module.
+struct Report {
+    cases: Vec<(String, String, String)>,
+    success: bool,
+    text: String,
+}
+
+impl Report {
+    /// The cases that failed, crashed or took too long.
+    fn failures(&self) -> Vec<(&str, &str)> {
+        let is_failure = |outcome: &str| ["failed", "crashed", "timed out"].contains(&outcome);
+        let failed = self.cases.iter().filter(|(_, outcome, _)| is_failure(outcome));
+        failed.map(|(id, outcome, _)| (id.as_str(), outcome.as_str())).collect()
+    }
+
+    fn outcome(&self, id: &str) -> &str {
+        let found = self.cases.iter().find(|(known, ..)| known == id);
+        found.map_or("absent", |(_, outcome, _)| outcome.as_str())
+    }
+}
+
+/// Runs `privatix check` on a library.
+fn check(library: &Path, options: &[&str]) -> Report {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
+    command.arg("check").arg(library).args(["--json", "--seed", "7"]).args(options);
+    let output = command.output().expect("privatix runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let value: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"));
+    let word = |case: &Value, key: &str| case[key].as_str().unwrap_or_default().to_owned();
+    let cases = value["cases"].as_array().expect("cases").iter();
+    let cases = cases.map(|case| (word(case, "id"), word(case, "outcome"), word(case, "why")));
+    Report { cases: cases.collect(), success: output.status.success(), text }
+}
+
+const SETTINGS: &str = "[agent]\nreport_ms = 20\n[client]\nreport_ms = 20\n";
+
+/// Has a package checked, and expects one case to fail in this way.
+fn caught(fault: &str, package: &Package, prepare: impl Fn(&Path), id: &str, outcome: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    package.drop_into(directory.path());
+    place(directory.path(), &format!("{}.check.toml", package.name), SETTINGS.as_bytes());
+    prepare(directory.path());
+    let library = directory.path().join(package.library_name());
+    let (group, _) = id.split_once('.').expect("a group");
+    let whole = std::env::var("PRIVATIX_CONFORMANCE").is_ok_and(|value| value == "whole");
+    let report = if whole { check(&library, &[]) } else { check(&library, &["--only", group]) };
+    let failures = report.failures();
+    if whole {
+        assert_eq!(failures.first(), Some(&(id, outcome)), "{fault}: {}", report.text);
+    } else {
+        assert_eq!(failures, [(id, outcome)], "{fault}: {}", report.text);
+    }
+    assert!(!report.success, "{fault}: the exit status says that it conforms");
+}
+
+/// The faults of `tests/modules/wayward`, by the name that is written into the library.
+fn faults(rows: &[(&str, &str, &str)]) {
+    for (fault, id, outcome) in rows {
+        caught(fault, &Package::wayward(fault), |_| {}, id, outcome);
+    }
+}
+
+#[test]
+fn a_module_without_a_fault_conforms() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let package = Package::wayward("none");
+    package.drop_into(directory.path());
+    place(directory.path(), "wayward.check.toml", SETTINGS.as_bytes());
+    let library = directory.path().join("libwayward.so");
+    let junit = directory.path().join("report.xml");
+    let report = check(&library, &["--junit", junit.to_str().expect("UTF-8")]);
+    assert!(report.success && report.failures().is_empty(), "{}", report.text);
+    let unsure = report.cases.iter().filter(|(_, outcome, _)| outcome != "passed");
+    assert_eq!(unsure.count(), 0, "{}", report.text);
+    assert!(report.cases.len() >= 60, "{} cases", report.cases.len());
+    let xml = std::fs::read_to_string(junit).expect("written");
+    assert!(xml.contains("<testsuites") && xml.contains("lifecycle.start-again"), "{xml}");
+}
+
+#[test]
+fn packages_that_a_host_would_refuse() {
+    let package = || Package::wayward("none");
+    let manifest = |change: fn(&mut Value)| package().with_manifest(change);
+    let access = |change: fn(&mut Value)| {
+        let package = package();
+        let mut template: Value = serde_json::from_slice(&package.access).expect("JSON");
+        change(&mut template);
+        package.with_access(&template.to_string())
+    };
+    let rows: Vec<(&str, Package, &str)> = vec![
+        ("text", package().with_library(|all| *all = b"#!/bin/sh\n".to_vec()), "package.elf"),
+        ("cut-off", package().with_library(|all| all.truncate(all.len() / 2)), "package.elf"),
+        ("machine", package().with_library(|all| all[18] = 8), "package.machine"),
+        ("executable", package().with_library(|all| all[16] = 2), "package.machine"),
+        ("no-json", package().with_manifest_text(b"{\"name\":"), "manifest.valid"),
+        ("bad-id", manifest(|all| all["productId"] = "1".into()), "manifest.valid"),
+        ("altered", manifest(|all| all["seal"] = "1".repeat(64).into()), "manifest.seal"),
+        ("misnamed", manifest(|all| all["name"] = "other".into()), "manifest.name"),
+        (
+            "too-new",
+            manifest(|all| all["serviceApi"] = json!({"min": 2, "max": 3})),
+            "manifest.api",
+        ),
+        ("abort", manifest(|all| all["panic"] = "abort".into()), "manifest.panic"),
+        (
+            "strict-settings",
+            manifest(|all| all["configSchema"] = json!({"type": "object", "maxProperties": 0})),
+            "manifest.settings",
+        ),
+        (
+            "twice",
+            {
+                let text = String::from_utf8(package().access).expect("UTF-8");
+                package().with_access(&text.replacen('{', "{\"uiSchema\": {},", 1))
+            },
+            "templates.access-json",
+        ),
+        (
+            "schema",
+            access(|all| all["schema"]["properties"]["x"] = json!({"minLength": "three"})),
+            "templates.access-schema",
+        ),
+        (
+            "web",
+            access(|all| {
+                all["schema"]["properties"]["x"] = json!({"$ref": "http://example.com/a"})
+            }),
+            "templates.access-references",
+        ),
+        (
+            "typed",
+            access(|all| all["schema"]["properties"]["password"] = json!({"type": "integer"})),
+            "templates.access-fields",
+        ),
+        (
+            "wrong-hash",
+            {
+                let mut package = package();
+                package.access.push(b'\n');
+                let text = String::from_utf8(package.access).expect("UTF-8");
+                package.access = text.replace("wayward access", "another access").into_bytes();
+                package
+            },
+            "templates.hash",
+        ),
+    ];
+    for (fault, package, id) in &rows {
+        caught(fault, package, |_| {}, id, "failed");
+    }
+    let remove = |directory: &Path| {
+        std::fs::remove_file(directory.join("wayward.access.json")).expect("removed");
+    };
+    caught("no-access", &package(), remove, "package.files", "failed");
+    let open = |directory: &Path| {
+        let mode = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions(directory.join("libwayward.so"), mode).expect("changed");
+    };
+    caught("writable", &package(), open, "package.mode", "failed");
+    let other = Package::wrong_layout();
+    let layout = Package {
+        library: other.library,
+        access: other.access,
+        offering: other.offering,
+        name: other.name,
+    };
+    let bare = |directory: &Path| {
+        std::fs::remove_file(directory.join("wrong_layout.check.toml")).expect("removed");
+    };
+    caught("layout", &layout, bare, "abi.layout", "failed");
+}
+
+#[test]
+fn faults_of_creating_and_configuring() {
+    faults(&[
+        ("create-panics", "abi.create", "failed"),
+        ("create-fails", "abi.create", "failed"),
+        ("create-aborts", "abi.create", "crashed"),
+        ("create-exits", "abi.create", "crashed"),
+        ("create-segfaults", "abi.create", "crashed"),
+        ("create-overflows", "abi.create", "crashed"),
+        ("create-loops", "abi.create", "failed"),
+        ("create-listens", "abi.create-quiet", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_of_configuring() {
+    faults(&[
+        ("configure-panics", "lifecycle.configure", "failed"),
+        ("configure-hangs", "lifecycle.configure", "failed"),
+        ("configure-exits", "lifecycle.configure", "crashed"),
+        ("unwraps-settings", "lifecycle.wrong-settings", "failed"),
+        ("says-no-config", "lifecycle.product-config", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_of_single_calls() {
+    faults(&[
+        ("health-panics", "lifecycle.health", "failed"),
+        ("health-unhealthy", "lifecycle.health", "failed"),
+        ("serves-nobody-known", "lifecycle.idle", "failed"),
+        ("describe-panics", "lifecycle.describe", "failed"),
+        ("shutdown-panics", "lifecycle.shutdown-idle", "failed"),
+        ("shutdown-blocks", "lifecycle.shutdown-idle", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_of_starting_and_stopping() {
+    faults(&[
+        ("start-panics", "lifecycle.start", "failed"),
+        ("start-exits", "lifecycle.start", "crashed"),
+        ("start-again-fails", "lifecycle.start-again", "failed"),
+        ("stop-unknown-fails", "lifecycle.stop-unstarted", "failed"),
+        ("forgets-stop", "lifecycle.stop", "failed"),
+        ("forgets-stop-session", "lifecycle.stop", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_that_cost_money() {
+    faults(&[
+        ("reports-nothing", "together.usage", "failed"),
+        ("usage-doubled", "together.agree", "failed"),
+        ("increments-unsaid", "usage.kind", "failed"),
+        ("usage-falls", "usage.rising", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_that_give_service_away() {
+    faults(&[
+        ("lets-everybody-in", "agent.asks", "failed"),
+        ("ignores-status", "status.update-suspending", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_that_tell_secrets() {
+    faults(&[
+        ("password-logged", "secrets.log", "failed"),
+        ("password-on-disk", "secrets.files", "failed"),
+        ("password-described", "secrets.words", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_that_leave_something_behind() {
+    faults(&[
+        ("stop-leaks-thread", "leaks.channels", "failed"),
+        ("stop-leaks-file", "leaks.channels", "failed"),
+        ("stop-leaks-memory", "leaks.channels", "failed"),
+        ("shutdown-leaks-port", "leaks.ports", "failed"),
+    ]);
+}
+
+#[test]
+fn the_catalogue_is_listed_and_what_cannot_be_checked_is_said() {
+    let privatix = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_privatix")).args(arguments).output();
+        let output = output.expect("privatix runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).expect("UTF-8"))
+    };
+    let (code, text) = privatix(&["check", "--list"]);
+    assert!(code == Some(0) && text.contains("usage.thousand-sessions (thorough)"), "{text}");
+    let (code, text) = privatix(&["check", "--list", "--json"]);
+    let listed: Value = serde_json::from_str(&text).expect("JSON");
+    assert!(code == Some(0) && listed.as_array().expect("a list").len() > 100);
+    for (arguments, status, part) in [
+        (&["check"][..], 2, "LIBRARY"),
+        (&["check", "/nowhere/libx.so"], 1, "/nowhere/libx.so cannot be read"),
+        (&["check", "/etc/hostname"], 1, "has to be libNAME.so"),
+        (&["check", "--list", "--only", "nothing"], 1, "\"nothing\""),
+    ] {
+        let (code, text) = privatix(arguments);
+        assert!(code == Some(status) && text.contains(part), "{arguments:?}: {code:?} {text}");
+    }
+}
+
+#[test]
+fn a_case_that_is_asked_for_runs_with_what_it_needs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    Package::wayward("start-panics").drop_into(directory.path());
+    let library = directory.path().join("libwayward.so");
+    let report = check(&library, &["--only", "lifecycle.stop"]);
+    assert_eq!(report.outcome("lifecycle.start"), "failed");
+    assert_eq!(report.outcome("lifecycle.stop"), "skipped");
+    assert_eq!(report.outcome("lifecycle.health"), "absent");
+    assert!(report.text.contains("needs lifecycle.start, which failed"), "{}", report.text);
+}
