@@ -51,7 +51,7 @@ fn every_command_of_the_tutorial_works() {
     shell.env("CARGO_NET_OFFLINE", "true");
     shell.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
     let mut shell = shell.process_group(0).spawn().expect("bash runs");
-    let status = wait_long("the tutorial to end", || shell.try_wait().expect("waitable"));
+    let status = wait_long(|| shell.try_wait().expect("waitable"));
     let group = Pid::from_raw(i32::try_from(shell.id()).expect("an id"));
     // Nodes that are left when a command has failed; usually there are none.
     let _ = killpg(group, Signal::SIGKILL);

@@ -243,6 +243,7 @@ fn variables_override_the_file() {
         ("PRIVATIX_MODULES__ECHO__NAME", "\"1194\"", "/modules/echo/name", json!("1194")),
         ("PRIVATIX_MODULES__ECHO__NAME", "", "/modules/echo/name", json!("")),
         ("PRIVATIX_HOME", "/elsewhere", "/database", json!("/n/state.db")),
+        ("PRIVATIX_SDK", "/elsewhere", "/database", json!("/n/state.db")),
         ("PRIVATIXES", "x", "/database", json!("/n/state.db")),
     ] {
         check(FILE, &[(variable, value)], pointer, &expected);

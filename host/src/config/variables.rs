@@ -19,7 +19,7 @@ pub(super) const PREFIX: &str = "PRIVATIX_";
 const SEPARATOR: &str = "__";
 
 /// Variables with this beginning that are no keys: the command line reads them.
-const RESERVED: &[&str] = &["PRIVATIX_HOME"];
+const RESERVED: &[&str] = &["PRIVATIX_HOME", "PRIVATIX_SDK"];
 
 /// Which keys were set by which variable.
 pub(super) struct Overrides {

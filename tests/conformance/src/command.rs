@@ -257,7 +257,7 @@ fn build(crate_dir: &Path) -> Result<PathBuf, CheckError> {
         return Err(CheckError::Build(format!("cargo ended with {}", output.status)));
     }
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let files = messages.lines().filter_map(|line| {
+    let mut files = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let own = message.get("manifest_path")?.as_str()?;
         if Path::new(own).parent()? != crate_dir {
@@ -271,5 +271,5 @@ fn build(crate_dir: &Path) -> Result<PathBuf, CheckError> {
             .map(PathBuf::from)
     });
     let none = || CheckError::Build("it has no cdylib; say crate-type = [\"cdylib\"]".into());
-    files.last().ok_or_else(none)
+    files.next_back().ok_or_else(none)
 }

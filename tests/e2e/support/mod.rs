@@ -53,7 +53,7 @@ impl Moments {
 }
 
 /// Waits for something that builds a crate, and so may take minutes; nothing if it does not come.
-pub(crate) fn wait_long<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_long<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + 20 * PATIENCE;
     while Instant::now() < until {
         if let Some(answer) = ask() {
@@ -61,7 +61,6 @@ pub(crate) fn wait_long<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Op
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    eprintln!("waited {:?} for {what}", 20 * PATIENCE);
     None
 }
 

@@ -61,11 +61,11 @@ pub(super) fn cases() -> Vec<Case> {
             .run(start_again),
         case("lifecycle.stop", "Stop ends the service: no session is open, and it is served no longer.",
             "§4 `stop` acknowledged with no open session → suspended")
-            .after(&["lifecycle.start"])
+            .after(&["lifecycle.start", "lifecycle.stop-unstarted"])
             .mend("in stop: end the client's access, report the last usage, stop the session, then answer")
             .run(stop),
         case("lifecycle.stop-again", "A second stop is answered as the first.", COMMANDS)
-            .after(&["lifecycle.stop", "lifecycle.stop-unstarted"])
+            .after(&["lifecycle.stop"])
             .run(stop_again),
         case("lifecycle.describe", "It says what the user of a channel should know, or nothing.",
             "§4 `Unsupported` (unknown call)")
@@ -95,7 +95,7 @@ pub(super) fn cases() -> Vec<Case> {
             .run(created_again),
         case("lifecycle.replay", "A module that comes up is told of every live channel and serves it again.",
             "§4 At start-up every live channel is replayed to its module and compared with `sessions()`")
-            .after(&["lifecycle.created-again"])
+            .after(&["lifecycle.created-again", "lifecycle.idle"])
             .run(replay),
         case("lifecycle.killed", "After a crash of the host a new process serves the channel again.",
             "§4 Calls may be repeated unchanged after a time-out or a crash")

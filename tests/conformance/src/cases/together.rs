@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use privatix_host::domain::status::Event;
-use privatix_plugin_api::message::{ClientKey, Status};
+use privatix_plugin_api::message::{ClientKey, Status, StopReason};
 
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Bench, Pair, wait_for, wait_long};
@@ -28,7 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
             .run(usage),
         case("together.agree", "Both sides report about the same.",
             "§6 the client pays min(agent's signed cost, own cost × (1 + tolerance)), 3 %")
-            .after(&["together.usage"])
+            .after(&["together.usage", "lifecycle.stop"])
             .mend("count the same bytes at both ends")
             .run(agree),
         case("together.suspend", "A channel that the agent suspends carries nothing any more.", STATUS)
@@ -102,6 +102,10 @@ async fn agree(bench: Bench) -> Result<(), Finding> {
     }
     pair.used(&pair.agent, channel, moved).await?;
     pair.used(&pair.client, channel, moved).await?;
+    // What is on disk then is all there will be.
+    for party in [&pair.client, &pair.agent] {
+        party.module()?.stop(channel, StopReason::Suspended).await?;
+    }
     let (agent, client) = (pair.agent.usage(channel).await?, pair.client.usage(channel).await?);
     let (low, high) = (agent.min(client), agent.max(client));
     ensure(high <= low + low * 3 / 100 + 4096, || {

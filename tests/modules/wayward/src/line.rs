@@ -216,7 +216,7 @@ impl Session {
         let used = Usage::Total(used);
         let used = match used {
             Usage::Total(amount) if fault::is("increments-unsaid") => {
-                Usage::Incremental { sequence: amount + 1, amount: 0 }
+                Usage::Incremental { sequence: amount + 1, amount }
             }
             used => used,
         };
