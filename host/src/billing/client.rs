@@ -1,11 +1,11 @@
 //! The client: signs what it owes, asks agents what that is, and sends cheques until they are
 //! acknowledged.
 //!
-//! One request of a channel is under way at a time, and only so many of all, so that an agent that
-//! does not answer holds up nobody else's payments. When a cheque is sent again stands in the
-//! database.
+//! One request of a channel is under way at a time, only so many of an agent's, and only so many of
+//! all, so that an agent that does not answer holds up nobody else's payments. When a cheque is sent
+//! again stands in the database.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use privatix_plugin_api::message::ClientKey;
@@ -17,17 +17,20 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::ALL_EVERY;
 use crate::domain::signed::Kind;
 use crate::exchange::peer::Peer;
-use crate::service::{Refused, Service};
-use crate::store::{ChequeRow, StoreError};
+use crate::service::{Question, Refused, Service};
+use crate::store::{ChequeRow, DueCheque, StoreError};
 
-/// Requests under way at once.
-const AT_ONCE: usize = 64;
+/// Requests under way at once, and of those to one agent.
+const AT_ONCE: usize = 256;
+const AT_ONE_AGENT: usize = 8;
 
 /// How often it is looked whether a cheque is due again.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The least time between two questions about a channel, and after one in vain.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// The least time between two questions about a channel, and between two payments of it.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// The least time after a question in vain.
 const ASK_AGAIN_LATER: Duration = Duration::from_secs(5);
 
 /// Pays until shutdown.
@@ -35,9 +38,9 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
     let mut payer = Payer {
         service,
         peer,
-        to_ask: HashSet::new(),
-        not_before: HashMap::new(),
-        busy: HashSet::new(),
+        to_ask: HashMap::new(),
+        paces: HashMap::new(),
+        busy: HashMap::new(),
         requests: JoinSet::new(),
     };
     let mut tick = interval(TICK);
@@ -46,8 +49,9 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
     let mut all_at = Instant::now();
     payer.note(payer.service.bill_all(true).await);
     loop {
-        payer.start_requests().await;
-        let next_question = payer.next_question();
+        let next_payment = payer.pay_what_is_due().await;
+        payer.ask_what_is_owed();
+        let next = payer.next_question().min(next_payment.unwrap_or_else(far));
         tokio::select! {
             _ = tick.tick() => {
                 if all_at.elapsed() >= ALL_EVERY {
@@ -59,7 +63,7 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
                 payer.note(payer.service.bill_changed().await);
             }
             Some(done) = payer.requests.join_next() => payer.done(done.ok()),
-            () = sleep_until(next_question) => {}
+            () = sleep_until(next) => {}
             _ = async { shutdown.wait_for(|down| *down).await.is_ok() } => return,
         }
     }
@@ -68,26 +72,33 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
 struct Payer {
     service: Service,
     peer: Peer,
-    /// Channels whose agents may have counted more by now.
-    to_ask: HashSet<ClientKey>,
-    /// When a channel's agent may be asked again.
-    not_before: HashMap<ClientKey, Instant>,
-    /// Channels with a request under way.
-    busy: HashSet<ClientKey>,
+    /// Channels whose agents may have counted more by now, and these agents.
+    to_ask: HashMap<ClientKey, String>,
+    paces: HashMap<ClientKey, Pace>,
+    /// Channels with a request under way, and to whom.
+    busy: HashMap<ClientKey, String>,
     requests: JoinSet<Done>,
+}
+
+/// When a channel's agent may be asked, and paid, again.
+#[derive(Clone, Copy)]
+struct Pace {
+    ask: Instant,
+    pay: Instant,
 }
 
 /// A request that has ended.
 struct Done {
     channel: ClientKey,
-    /// When its agent may be asked again.
-    not_before: Instant,
+    pace: Pace,
 }
 
 impl Payer {
-    fn note(&mut self, asked_for: Result<Vec<ClientKey>, StoreError>) {
+    fn note(&mut self, asked_for: Result<Vec<Question>, StoreError>) {
         match asked_for {
-            Ok(channels) => self.to_ask.extend(channels),
+            Ok(questions) => self
+                .to_ask
+                .extend(questions.into_iter().map(|Question { channel, agent }| (channel, agent))),
             Err(error) => {
                 tracing::error!(error = crate::chain(&error), "channels were not billed");
             }
@@ -96,67 +107,94 @@ impl Payer {
 
     /// A request that panicked leaves its channel busy: better unpaid than paid for in a loop.
     fn done(&mut self, done: Option<Done>) {
-        let Some(Done { channel, not_before }) = done else { return };
+        let Some(Done { channel, pace }) = done else { return };
         self.busy.remove(&channel);
-        self.not_before.insert(channel, not_before);
+        self.paces.insert(channel, pace);
     }
 
-    async fn start_requests(&mut self) {
-        match self.service.cheques_due().await {
-            Ok(cheques) => {
-                for cheque in cheques {
-                    if self.has_room(cheque.channel) {
-                        self.busy.insert(cheque.channel);
-                        self.requests.spawn(pay(self.service.clone(), self.peer.clone(), cheque));
-                    }
-                }
-            }
+    /// Returns when the next payment may be made that could not be made now for its pace alone.
+    async fn pay_what_is_due(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.paces.retain(|_, pace| pace.ask.max(pace.pay) > now);
+        let full: Vec<&str> =
+            self.busy.values().map(String::as_str).filter(|agent| self.is_full(agent)).collect();
+        let due = match self.service.cheques_due(&full).await {
+            Ok(due) => due,
             Err(error) => {
                 tracing::error!(error = crate::chain(&error), "unsent cheques were not read");
+                return None;
+            }
+        };
+        let mut next: Option<Instant> = None;
+        for DueCheque { agent, cheque } in due {
+            let channel = cheque.channel;
+            let pace = self.paces.get(&channel).map(|pace| pace.pay).filter(|pay| *pay > now);
+            if let Some(pay) = pace {
+                next = Some(next.map_or(pay, |next| next.min(pay)));
+            } else if self.has_room(channel, &agent) {
+                self.busy.insert(channel, agent);
+                self.requests.spawn(pay(self.service.clone(), self.peer.clone(), cheque));
             }
         }
+        next
+    }
+
+    fn ask_what_is_owed(&mut self) {
         let now = Instant::now();
         let ready: Vec<_> =
-            self.to_ask.iter().copied().filter(|id| self.may_ask(*id, now)).collect();
+            self.to_ask.keys().copied().filter(|id| self.next_ask(*id, now) <= now).collect();
         for channel in ready {
-            if self.has_room(channel) {
-                self.to_ask.remove(&channel);
-                self.busy.insert(channel);
+            let Some(agent) = self.to_ask.get(&channel) else { continue };
+            if self.has_room(channel, agent)
+                && let Some(agent) = self.to_ask.remove(&channel)
+            {
+                self.busy.insert(channel, agent);
                 self.requests.spawn(ask(self.service.clone(), self.peer.clone(), channel));
             }
         }
-        self.not_before.retain(|_, not_before| *not_before > now);
     }
 
-    fn has_room(&self, channel: ClientKey) -> bool {
-        !self.busy.contains(&channel) && self.busy.len() < AT_ONCE
+    fn has_room(&self, channel: ClientKey, agent: &str) -> bool {
+        !self.busy.contains_key(&channel) && self.busy.len() < AT_ONCE && !self.is_full(agent)
     }
 
-    fn may_ask(&self, channel: ClientKey, now: Instant) -> bool {
-        self.not_before.get(&channel).is_none_or(|not_before| *not_before <= now)
+    fn is_full(&self, agent: &str) -> bool {
+        self.busy.values().filter(|busy| *busy == agent).count() >= AT_ONE_AGENT
     }
 
-    /// When the next channel may be asked about, if it is not busy; far away where there is none.
+    fn next_ask(&self, channel: ClientKey, now: Instant) -> Instant {
+        self.paces.get(&channel).map_or(now, |pace| pace.ask)
+    }
+
+    /// When the next channel may be asked about, if there is room for it; far away where there is none.
     fn next_question(&self) -> Instant {
         let now = Instant::now();
-        let waiting = self.to_ask.iter().filter(|channel| !self.busy.contains(channel));
-        let times = waiting.map(|channel| self.not_before.get(channel).copied().unwrap_or(now));
-        times.min().unwrap_or(now + ALL_EVERY)
+        let waiting = self.to_ask.iter().filter(|(channel, agent)| self.has_room(**channel, agent));
+        let times = waiting.map(|(channel, _)| self.next_ask(*channel, now));
+        times.min().unwrap_or_else(far)
     }
+}
+
+/// Something else has happened long before.
+fn far() -> Instant {
+    Instant::now() + ALL_EVERY
 }
 
 async fn pay(service: Service, peer: Peer, cheque: ChequeRow) -> Done {
     let channel = cheque.channel;
     let sent = send(&service, &peer, &cheque).await;
-    if let Err(why) = &sent {
-        tracing::warn!(%channel, balance = cheque.balance, why, "a cheque was not acknowledged");
-        if let Err(error) = service.cheque_failed(&cheque, why).await {
-            tracing::error!(error = crate::chain(&error), "a failure was not noted");
-        }
-        // Whatever it was, the agent's own signed account says how things stand.
-        return ask(service, peer, channel).await;
+    let Err(why) = sent else {
+        let again = Instant::now() + AGAIN;
+        return Done { channel, pace: Pace { ask: again, pay: again } };
+    };
+    tracing::warn!(%channel, balance = cheque.balance, why, "a cheque was not acknowledged");
+    // Whatever it was, the agent's own signed account says how things stand. It is asked first: who
+    // answers is not away, and what he did not take is not pressed on him.
+    let heard = account(&service, &peer, channel).await;
+    if let Err(error) = service.cheque_failed(&cheque, &why, heard.is_err()).await {
+        tracing::error!(error = crate::chain(&error), "a failure was not noted");
     }
-    Done { channel, not_before: Instant::now() + ASK_AGAIN }
+    asked(channel, heard)
 }
 
 async fn send(service: &Service, peer: &Peer, cheque: &ChequeRow) -> Result<(), String> {
@@ -168,21 +206,29 @@ async fn send(service: &Service, peer: &Peer, cheque: &ChequeRow) -> Result<(), 
 }
 
 async fn ask(service: Service, peer: Peer, channel: ClientKey) -> Done {
-    let asked = async {
-        let exchange = service.exchange_of(channel).await.map_err(say)?;
-        let request = service.request_make(Kind::AccountRequest, channel).map_err(say)?;
-        let account = peer.channel(&exchange, channel, "account", &request).await;
-        let account = account.map_err(|error| crate::chain(&error))?;
-        service.account_received(channel, &account).await.map_err(say)
-    };
-    let pause = match asked.await {
-        Ok(_) => ASK_AGAIN,
+    let heard = account(&service, &peer, channel).await;
+    asked(channel, heard)
+}
+
+/// Has the agent say how things stand, and takes it in.
+async fn account(service: &Service, peer: &Peer, channel: ClientKey) -> Result<(), String> {
+    let exchange = service.exchange_of(channel).await.map_err(say)?;
+    let request = service.request_make(Kind::AccountRequest, channel).map_err(say)?;
+    let account = peer.channel(&exchange, channel, "account", &request).await;
+    let account = account.map_err(|error| crate::chain(&error))?;
+    service.account_received(channel, &account).await.map_err(say).map(drop)
+}
+
+fn asked(channel: ClientKey, heard: Result<(), String>) -> Done {
+    let now = Instant::now();
+    let pause = match heard {
+        Ok(()) => AGAIN,
         Err(why) => {
             tracing::debug!(%channel, why, "the agent did not say what is owed");
             ASK_AGAIN_LATER
         }
     };
-    Done { channel, not_before: Instant::now() + pause }
+    Done { channel, pace: Pace { ask: now + pause, pay: now } }
 }
 
 fn say(refused: Refused) -> String {

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+/// The longest that anything waits.
+pub const LONGEST: Duration = Duration::from_secs(300);
+
 /// After so many failures in a row, from 1: 5 s, 10 s, … 5 min.
 pub fn back_off(count: u32) -> Duration {
-    Duration::from_secs((5u64 << count.saturating_sub(1).min(6)).min(300))
+    Duration::from_secs(5u64 << count.saturating_sub(1).min(6)).min(LONGEST)
 }
 
 /// The same for what hurts sooner, a cheque that was not acknowledged: 1 s, 2 s, … 5 min.
 pub fn soon(count: u32) -> Duration {
-    Duration::from_secs((1u64 << count.saturating_sub(1).min(9)).min(300))
+    Duration::from_secs(1u64 << count.saturating_sub(1).min(9)).min(LONGEST)
 }
 
 #[cfg(test)]

@@ -212,7 +212,10 @@ async fn settle_cheque(txn: &mut Txn, account: &Account) -> Result<(), Refused> 
     match (account.paid >= cheque.balance, cheque.due) {
         (true, Some(_)) => (cheque.due, cheque.attempts, cheque.trouble) = (None, 0, None),
         (false, None) => cheque.due = Some(clock::unix_now()),
+        // Back again: what it was not told for long it is told now.
+        (false, Some(_)) if cheque.away => cheque.due = Some(clock::unix_now()),
         _ => return Ok(()),
     }
+    cheque.away = false;
     Ok(txn.cheque_put(&cheque).await?)
 }

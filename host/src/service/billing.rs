@@ -28,6 +28,15 @@ const PAGE: u32 = 4096;
 /// Channels changed in one transaction, which others wait for.
 const GROUP: usize = 64;
 
+/// An agent to be asked anew what is owed for a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The channel.
+    pub channel: ClientKey,
+    /// The agent's key, as text.
+    pub agent: String,
+}
+
 impl Service {
     /// Waits until something has changed that money depends on.
     pub async fn billing_wanted(&self) {
@@ -38,7 +47,7 @@ impl Service {
     ///
     /// # Errors
     /// [`StoreError`]; what was not done is done with the next pass over all.
-    pub async fn bill_changed(&self) -> Result<Vec<ClientKey>, StoreError> {
+    pub async fn bill_changed(&self) -> Result<Vec<Question>, StoreError> {
         let changed = self.inner.attention.take();
         let mut ask = Vec::new();
         for ids in changed.chunks(PAGE as usize) {
@@ -52,7 +61,7 @@ impl Service {
     ///
     /// # Errors
     /// [`StoreError`]; what was not done is done with the next pass.
-    pub async fn bill_all(&self, over_too: bool) -> Result<Vec<ClientKey>, StoreError> {
+    pub async fn bill_all(&self, over_too: bool) -> Result<Vec<Question>, StoreError> {
         let mut txn = self.inner.store.begin().await?;
         txn.session_mark(clock::unix_now()).await?;
         txn.commit().await?;
@@ -78,7 +87,7 @@ impl Service {
         self.commit(txn).await
     }
 
-    pub(super) async fn bill(&self, rows: Vec<BillingRow>) -> Result<Vec<ClientKey>, StoreError> {
+    pub(super) async fn bill(&self, rows: Vec<BillingRow>) -> Result<Vec<Question>, StoreError> {
         let (mut wrong, mut ask) = (Vec::new(), Vec::new());
         let now = clock::unix_now();
         for row in rows {
@@ -93,7 +102,7 @@ impl Service {
                     if next_balance(&terms, &facts).is_some() {
                         wrong.push(row.id);
                     } else if may_owe_more(&terms, &facts) {
-                        ask.push(row.id);
+                        ask.push(Question { channel: row.id, agent: row.peer });
                     }
                 }
             }

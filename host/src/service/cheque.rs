@@ -14,7 +14,7 @@ use crate::domain::back_off::soon;
 use crate::domain::cheque::{self, Bundle, Cheque, Expect, Receipt};
 use crate::domain::identity::PublicKey;
 use crate::domain::signed::{self, Kind};
-use crate::store::{ChannelRow, ChequeRow, StoreError, Txn};
+use crate::store::{ChannelRow, ChequeRow, DueCheque, StoreError, Txn};
 
 /// A cheque as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,9 +130,9 @@ impl Service {
         let now = clock::unix_now();
         // An agent that cannot be reached is not asked more often because more is owed.
         let waits = txn.cheque_get(channel).await?.filter(|older| older.attempts > 0);
-        let (due, attempts, trouble) = match waits {
-            Some(older) => (older.due.unwrap_or(now), older.attempts, older.trouble),
-            None => (now, 0, None),
+        let (due, attempts, trouble, away) = match waits {
+            Some(older) => (older.due.unwrap_or(now), older.attempts, older.trouble, older.away),
+            None => (now, 0, None, false),
         };
         let row = ChequeRow {
             channel,
@@ -142,6 +142,7 @@ impl Service {
             due: Some(due),
             attempts,
             trouble,
+            away,
         };
         txn.cheque_put(&row).await?;
         // A client looks at its channel with every report.
@@ -150,12 +151,12 @@ impl Service {
         Ok(())
     }
 
-    /// The client: the cheques that are to be sent by now.
+    /// The client: the cheques that are to be sent by now, but none to some agents.
     ///
     /// # Errors
     /// A database that fails.
-    pub async fn cheques_due(&self) -> Result<Vec<ChequeRow>, StoreError> {
-        self.inner.store.cheque_due(clock::unix_now()).await
+    pub async fn cheques_due(&self, not_to: &[&str]) -> Result<Vec<DueCheque>, StoreError> {
+        self.inner.store.cheque_due(clock::unix_now(), not_to).await
     }
 
     /// The client: where a channel's cheques go.
@@ -190,11 +191,17 @@ impl Service {
         self.account_taken(&read.account, receipt).await
     }
 
-    /// The client: a cheque was not acknowledged; it is sent again later.
+    /// The client: a cheque was not acknowledged; it is sent again later, or once an agent who is away
+    /// is heard of.
     ///
     /// # Errors
     /// A database that fails.
-    pub async fn cheque_failed(&self, sent: &ChequeRow, why: &str) -> Result<(), StoreError> {
+    pub async fn cheque_failed(
+        &self,
+        sent: &ChequeRow,
+        why: &str,
+        away: bool,
+    ) -> Result<(), StoreError> {
         let mut txn = self.inner.store.begin().await?;
         let Some(mut row) = txn.cheque_get(sent.channel).await? else { return Ok(()) };
         if row.due.is_none() {
@@ -204,6 +211,7 @@ impl Service {
         row.attempts = row.attempts.saturating_add(1);
         row.due = Some(clock::unix_now() + soon(row.attempts).as_secs());
         row.trouble = Some(why.to_owned());
+        row.away = away;
         txn.cheque_put(&row).await?;
         txn.commit().await.map(drop)
     }
@@ -281,5 +289,6 @@ fn received(cheque: &Cheque, message: &Value) -> ChequeRow {
         due: None,
         attempts: 0,
         trouble: None,
+        away: false,
     }
 }

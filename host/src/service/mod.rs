@@ -38,6 +38,7 @@ use uuid::Uuid;
 
 pub use self::account::Followed;
 use self::attention::Attention;
+pub use self::billing::Question;
 pub use self::channel::ChannelError;
 pub use self::cheque::{ChequeView, Retry};
 pub use self::money::{AgentSaid, MoneyView};

@@ -21,6 +21,8 @@ pub struct BillingRow {
     pub id: ClientKey,
     /// Hash of its offering.
     pub offering: String,
+    /// The other party's signing key, as text.
+    pub peer: String,
     /// Status and holds.
     pub state: ChannelState,
     /// Since when it has its status.
@@ -62,7 +64,7 @@ pub struct AgentRow {
 macro_rules! select {
     ($condition:literal) => {
         concat!(
-            "SELECT c.id, c.offering, c.status, c.holds, c.since, c.deposit, c.paid, c.used, \
+            "SELECT c.id, c.offering, c.peer, c.status, c.holds, c.since, c.deposit, c.paid, c.used, \
              c.used_at, c.alarm, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
              s.used_at AS open_used_at, a.status AS agent_status, a.cost AS agent_cost, \
              a.paid AS agent_paid, a.time AS agent_time, \
@@ -174,6 +176,7 @@ fn row(row: &SqliteRow) -> Result<BillingRow> {
         Ok::<_, sqlx::Error>(BillingRow {
             id: ClientKey(row.try_get("id")?),
             offering: row.try_get("offering")?,
+            peer: row.try_get("peer")?,
             state: state(row)?,
             since: number("since")?,
             deposit: number("deposit")?,

@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{Result, Store, StoreError, Txn, from_db, to_db};
 use crate::clock::UnixSeconds;
 use crate::domain::account::Account;
+use crate::domain::back_off::LONGEST;
 
 /// The best cheque of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,17 @@ pub struct ChequeRow {
     pub attempts: u32,
     /// What was said last.
     pub trouble: Option<String>,
+    /// The client: whether the agent was not heard of at all when it was sent last.
+    pub away: bool,
+}
+
+/// A cheque to be sent, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueCheque {
+    /// The agent's key, as text.
+    pub agent: String,
+    /// The cheque.
+    pub cheque: ChequeRow,
 }
 
 impl Store {
@@ -47,14 +59,25 @@ impl Store {
         found.map_err(StoreError::at("reading a cheque"))?.as_ref().map(row).transpose()
     }
 
-    /// The client: the cheques that are to be sent by a time, longest due first.
+    /// The client: the cheques that are to be sent by a time, longest due first, but none to some
+    /// agents.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cheque_due(&self, now: UnixSeconds) -> Result<Vec<ChequeRow>> {
-        let sql = "SELECT * FROM cheques WHERE due <= $1 ORDER BY due, channel LIMIT 1000";
-        let rows = sqlx::query(sql).bind(to_db(now)).fetch_all(&self.pool).await;
-        rows.map_err(StoreError::at("reading unsent cheques"))?.iter().map(row).collect()
+    pub async fn cheque_due(&self, now: UnixSeconds, not_to: &[&str]) -> Result<Vec<DueCheque>> {
+        // What is due later than anything is put off was put off by a clock that has been set since.
+        let sql = "SELECT cheques.*, c.peer FROM cheques JOIN channels c ON c.id = cheques.channel \
+                   WHERE due IS NOT NULL AND (due <= $1 OR due > $2) \
+                   AND c.peer NOT IN (SELECT value FROM json_each($3)) \
+                   ORDER BY due, channel LIMIT 1000";
+        let query = sqlx::query(sql).bind(to_db(now)).bind(to_db(now + LONGEST.as_secs()));
+        let rows = query.bind(super::json(&not_to)).fetch_all(&self.pool).await;
+        let rows = rows.map_err(StoreError::at("reading unsent cheques"))?;
+        let due = |found: &SqliteRow| {
+            let agent = found.try_get("peer").map_err(StoreError::at("reading a cheque"))?;
+            Ok(DueCheque { agent, cheque: row(found)? })
+        };
+        rows.iter().map(due).collect()
     }
 
     /// The client: what a channel's agent has signed last.
@@ -86,9 +109,9 @@ impl Txn {
     /// [`StoreError`].
     pub async fn cheque_put(&mut self, cheque: &ChequeRow) -> Result<()> {
         let sql = "INSERT INTO cheques (channel, balance, message, made_at, due, attempts, \
-                   trouble) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                   trouble, away) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                    ON CONFLICT (channel) DO UPDATE SET balance = $2, message = $3, made_at = $4, \
-                   due = $5, attempts = $6, trouble = $7";
+                   due = $5, attempts = $6, trouble = $7, away = $8";
         let query = sqlx::query(sql)
             .bind(cheque.channel.0)
             .bind(to_db(cheque.balance))
@@ -96,7 +119,8 @@ impl Txn {
             .bind(to_db(cheque.made_at))
             .bind(cheque.due.map(to_db))
             .bind(i64::from(cheque.attempts))
-            .bind(&cheque.trouble);
+            .bind(&cheque.trouble)
+            .bind(i16::from(cheque.away));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("keeping a cheque"))?;
         Ok(())
     }
@@ -146,6 +170,7 @@ fn row(row: &SqliteRow) -> Result<ChequeRow> {
             due: due.map(from_db),
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             trouble: row.try_get("trouble")?,
+            away: row.try_get::<i16, _>("away")? == 1,
         })
     };
     read().map_err(StoreError::at("reading a cheque"))

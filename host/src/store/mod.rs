@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use self::billing::{AgentRow, BillingRow};
 pub use self::channel::{ChannelRow, PendingCommand, StateChange};
-pub use self::cheque::ChequeRow;
+pub use self::cheque::{ChequeRow, DueCheque};
 pub use self::offering::{OfferingRow, OrderRow, OrderState};
 pub use self::product::{ProductRow, ProductUpsert};
 pub use self::session::{NewSession, ReportTarget, SessionRow};

@@ -1,10 +1,13 @@
 //! A client that stops paying: held at the lag of its terms, and released without help.
 
+use std::time::{Duration, Instant};
+
 use privatix_plugin_api::message::Status;
+use serde_json::json;
 
 use super::deal::{Deal, Download, MIB, POSTPAID, PREPAID};
 use crate::support::gate::Way;
-use crate::support::wait_for;
+use crate::support::{Package, wait_for};
 
 /// What the agent bears before it suspends: a lag of two units at ten each.
 const BORNE: u64 = 20;
@@ -91,4 +94,16 @@ fn a_client_that_is_suspended_by_its_user_pays_what_it_owes_and_nothing_in_advan
     });
     deal.settled();
     assert_eq!(deal.client_money().paid, 5, "and nothing in advance");
+}
+
+/// Each receipt says that more is owed by now, and the next cheque has its turn all the same.
+#[test]
+fn however_fast_use_is_it_is_not_paid_for_as_fast() {
+    let module = "[modules.good]\ntick_ms = 5\namount = 10\n";
+    let terms = json!({ "unitSize": 10, "unitPrice": 1, "maxBillingUnitLag": 1_000_000 });
+    let deal = Deal::of(&Package::faulty("good"), module, module, &terms, 100_000_000);
+    wait_for("a payment", || (deal.agent_money().paid > 0).then_some(()));
+    let (before, began) = (deal.gate.asked(), Instant::now());
+    wait_for("some more", || (deal.gate.asked() >= before + 12).then_some(()));
+    assert!(began.elapsed() >= Duration::from_secs(2), "four a second: {:?}", began.elapsed());
 }

@@ -297,7 +297,7 @@ async fn a_cheque_is_sent_until_the_agent_has_signed_that_it_has_it() {
         cheque.due.is_some()
     };
     assert!(due().await);
-    world.service.cheque_failed(&cheque, "no answer").await.expect("noted");
+    world.service.cheque_failed(&cheque, "no answer", false).await.expect("noted");
     let waits = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
     assert_eq!((waits.attempts, waits.trouble.as_deref()), (1, Some("no answer")));
     assert!(waits.due.expect("a time") > clock::unix_now() - 1);
@@ -318,6 +318,51 @@ async fn a_cheque_is_sent_until_the_agent_has_signed_that_it_has_it() {
     }
     let settled = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
     assert_eq!((settled.attempts, settled.trouble), (0, None));
+}
+
+/// Who is heard of again gets his cheque at once, but only if he was away: what he refuses is not
+/// pressed on him.
+#[tokio::test]
+async fn an_agent_that_comes_back_is_paid_at_once() {
+    let world = World::new(Role::Client).await;
+    for (away, at_once) in [(true, true), (false, false)] {
+        let (channel, cheque) = owing(&world).await;
+        let read = async || world.store.cheque_get(channel).await.expect("read").expect("a cheque");
+        for _ in 0..9 {
+            world.service.cheque_failed(&cheque, "no answer", away).await.expect("noted");
+        }
+        let is_due = async || read().await.due.expect("unsent") <= clock::unix_now();
+        assert!(!is_due().await);
+        for _ in 0..2 {
+            let message = account(channel, json!({ "paid": 0 }));
+            world.service.account_received(channel, &message).await.expect("taken");
+            assert_eq!((is_due().await, read().await.attempts), (at_once, 9), "{away}");
+        }
+        // And if he does not take it then, it is put off as before.
+        world.service.cheque_failed(&cheque, "no receipt", false).await.expect("noted");
+        let message = account(channel, json!({ "paid": 0 }));
+        world.service.account_received(channel, &message).await.expect("taken");
+        assert!(!is_due().await, "{away}");
+    }
+}
+
+/// Nothing is put off for longer than five minutes; what seems to be, was when the clock was wrong.
+#[tokio::test]
+async fn a_clock_that_was_set_back_keeps_no_cheque() {
+    let world = World::new(Role::Client).await;
+    let (channel, mut cheque) = owing(&world).await;
+    let other = identity(2).public().signing.to_string();
+    for (seconds, not_to, due) in
+        [(0, &[][..], true), (0, &[other.as_str()], false), (200, &[], false), (100_000, &[], true)]
+    {
+        cheque.due = Some(clock::unix_now() + seconds);
+        let mut txn = world.store.begin().await.expect("begun");
+        txn.cheque_put(&cheque).await.expect("kept");
+        txn.commit().await.expect("committed");
+        let found = world.service.cheques_due(not_to).await.expect("read");
+        let found = found.iter().any(|found| found.cheque.channel == channel);
+        assert_eq!(found, due, "in {seconds} s, {not_to:?}");
+    }
 }
 
 #[tokio::test]
