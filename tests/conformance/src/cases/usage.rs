@@ -57,7 +57,7 @@ pub(super) fn cases() -> Vec<Case> {
             "Nothing is reported that was not carried.",
             "§6 usage is the sum over a channel's sessions",
         )
-        .after(&["together.usage"])
+        .after(&["usage.kind"])
         .run(not_more),
         case(
             "usage.own-session",
