@@ -13,11 +13,16 @@ UPDATE channels SET used = (
     SELECT COALESCE(SUM(usage), 0) FROM sessions
     WHERE sessions.channel = channels.id AND stopped_at IS NOT NULL
 );
+-- Without it, a channel that has been in use for long would end as never used.
+UPDATE channels SET used_at = COALESCE(
+    (SELECT MAX(stopped_at) FROM sessions WHERE sessions.channel = channels.id), 0
+) WHERE used > 0;
 
 -- Whether the core itself measures the session, in seconds.
 ALTER TABLE sessions ADD COLUMN measured SMALLINT NOT NULL DEFAULT 0;
 -- When its usage last grew; for a measured one: the last mark.
 ALTER TABLE sessions ADD COLUMN used_at BIGINT NOT NULL DEFAULT 0;
+UPDATE sessions SET used_at = unixepoch() WHERE usage > 0 AND stopped_at IS NULL;
 
 CREATE INDEX sessions_measured ON sessions (id) WHERE measured = 1 AND stopped_at IS NULL;
 
@@ -31,7 +36,10 @@ CREATE TABLE cheques (
     due      BIGINT,
     -- How often in a row that failed, and what was said last.
     attempts SMALLINT NOT NULL DEFAULT 0,
-    trouble  TEXT
+    trouble  TEXT,
+    -- Whether the agent was not heard of at all then: it is sent again as soon as it is, whatever else
+    -- was to be waited for.
+    away     SMALLINT NOT NULL DEFAULT 0
 );
 
 CREATE INDEX cheques_due ON cheques (due) WHERE due IS NOT NULL;
