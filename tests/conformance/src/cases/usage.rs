@@ -57,14 +57,14 @@ pub(super) fn cases() -> Vec<Case> {
             "Nothing is reported that was not carried.",
             "§6 usage is the sum over a channel's sessions",
         )
-        .after(&["usage.kind"])
+        .after(&["usage.rising"])
         .run(not_more),
         case(
             "usage.own-session",
             "Every report is of a session that the core has opened for the channel.",
             "§4 then `SessionNotFound`",
         )
-        .after(&["together.usage", "lifecycle.stop"])
+        .after(&["usage.rising", "lifecycle.stop"])
         .mend("use the session id that start_session answered")
         .run(own_session),
         case("usage.short-sessions", "Nothing is lost in twenty short sessions.", UPDATE)
@@ -119,7 +119,18 @@ async fn kind(bench: Bench) -> Result<(), Finding> {
 }
 
 async fn rising(bench: Bench) -> Result<(), Finding> {
-    let pair = used_pair(&bench, 5).await?;
+    let pair = Pair::new(&bench).await?;
+    let channel = pair.channel().await?;
+    for _ in 0..5 {
+        pair.exercise(channel, AMOUNT).await?;
+        for party in pair.parties() {
+            let before = party.script.calls(Call::UpdateSession).len();
+            wait_for("another report", || async {
+                Ok((party.script.calls(Call::UpdateSession).len() > before).then_some(()))
+            })
+            .await?;
+        }
+    }
     for party in pair.parties() {
         let side = party.role;
         for (session, reports) in reports(party) {
