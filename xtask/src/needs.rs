@@ -98,10 +98,14 @@ impl Need {
                 &format!("installing {}", self.name),
                 Command::new("rustup").args(["component", "add", component]),
             ),
-            Source::Apt(package) if succeeds(&["apt-get", "--version"]) && is_root() => step(
-                &format!("installing {}", self.name),
-                Command::new("apt-get").args(["install", "--yes", package]).stdout(Stdio::null()),
-            ),
+            Source::Apt(package) if succeeds(&["apt-get", "--version"]) && is_root() => {
+                let mut apt = Command::new("sh");
+                // A new machine may not know yet which packages there are.
+                let install = "apt-get install --yes \"$1\" || \
+                               { apt-get update && apt-get install --yes \"$1\"; }";
+                apt.args(["-c", install, "sh", package]).stdout(Stdio::null());
+                step(&format!("installing {}", self.name), &mut apt)
+            }
             _ => return false,
         };
         if let Err(problem) = tried {

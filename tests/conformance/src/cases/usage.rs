@@ -122,13 +122,12 @@ async fn rising(bench: Bench) -> Result<(), Finding> {
     let pair = Pair::new(&bench).await?;
     let channel = pair.channel().await?;
     for _ in 0..5 {
+        let sent = |party: &Party| party.script.calls(Call::UpdateSession).len();
+        let before: Vec<_> = pair.parties().map(sent).collect();
         pair.exercise(channel, AMOUNT).await?;
-        for party in pair.parties() {
-            let before = party.script.calls(Call::UpdateSession).len();
-            wait_for("another report", || async {
-                Ok((party.script.calls(Call::UpdateSession).len() > before).then_some(()))
-            })
-            .await?;
+        for (party, before) in pair.parties().zip(before) {
+            wait_for("another report", || async { Ok((sent(party) > before).then_some(())) })
+                .await?;
         }
     }
     for party in pair.parties() {

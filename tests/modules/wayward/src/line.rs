@@ -209,7 +209,7 @@ impl Session {
         // A total may be sent twice without harm, unlike an increment.
         let used = self.used.load(SeqCst);
         let used = match used {
-            used if fault::is("usage-falls") && used > 150_000 => used - 100_000,
+            used if fault::is("usage-falls") && used > 150_000 => 1,
             used if fault::is("usage-doubled") => used * 2,
             used => used,
         };
