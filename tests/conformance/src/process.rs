@@ -105,7 +105,12 @@ mod tests {
         assert_eq!(after.1, before.1 + 1);
         let id = i32::try_from(child.id()).unwrap();
         assert!(children().unwrap().contains(&id));
-        assert!(shown_of_children().unwrap().contains("600"));
+        // A process that has just begun a program may not show its command line yet.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !shown_of_children().unwrap().contains("600") {
+            assert!(std::time::Instant::now() < deadline, "the child's command line is not seen");
+            std::thread::yield_now();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!children().unwrap().contains(&id));
