@@ -41,6 +41,8 @@ pub struct Case {
     pub after: Vec<&'static str>,
     /// How long it may take.
     pub deadline: Duration,
+    /// Whether it runs code of the module, and so needs a process that may break.
+    pub(crate) runs_module: bool,
     pub(crate) run: Arc<dyn Fn(Bench) -> Outcome + Send + Sync>,
 }
 
@@ -54,6 +56,7 @@ pub fn case(id: &'static str, sentence: &'static str, rule: &'static str) -> Cas
         set: Set::Required,
         after: Vec::new(),
         deadline: DEADLINE,
+        runs_module: true,
         run: Arc::new(|_| Box::pin(async { Ok(()) })),
     }
 }
@@ -83,7 +86,14 @@ impl Case {
         Self { set: Set::Thorough, deadline, ..self }
     }
 
-    /// What is done. It runs in a process and on a runtime of its own.
+    /// Looks at the module's files alone: it runs in the kit's own process, which costs nothing.
+    #[must_use]
+    pub fn of_files(self) -> Self {
+        Self { runs_module: false, ..self }
+    }
+
+    /// What is done. It runs on a runtime of its own, and in a process of its own unless it is one
+    /// [of files](Case::of_files).
     #[must_use]
     pub fn run<F>(self, run: impl Fn(Bench) -> F + Send + Sync + 'static) -> Self
     where

@@ -29,7 +29,7 @@ pub(crate) fn run(cases: &[Case], run: &Path, id: &str, directory: &Path) -> Exi
         return ExitCode::FAILURE;
     }
     let outcome = match (prepare(run), cases.iter().find(|case| case.id == id)) {
-        (Ok(subject), Some(case)) => perform(case, subject, directory),
+        (Ok(subject), Some(case)) => run_here(case, Bench::new(subject, directory)),
         (Err(error), _) => Err(error),
         (_, None) => Err(Finding::Failed(format!("there is no case {id:?}"))),
     };
@@ -43,10 +43,10 @@ fn prepare(run: &Path) -> Result<Subject, Finding> {
     Ok(serde_json::from_slice(&fs::read(run.join(SUBJECT))?)?)
 }
 
-fn perform(case: &Case, subject: Subject, directory: &Path) -> Result<(), Finding> {
+/// Runs a case in this process.
+pub(crate) fn run_here(case: &Case, bench: Bench) -> Result<(), Finding> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let bench = Bench::new(subject, directory);
     let outcome = runtime.block_on((case.run)(bench));
     // What still runs is the module's; it is not waited for.
     runtime.shutdown_background();

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use privatix_host::cli::Extra;
 
 use crate::case::{Case, Set};
+use crate::core::Bench;
 use crate::report::{self, Summary};
 use crate::runner::Runner;
 use crate::subject::{Places, Subject};
@@ -187,6 +188,7 @@ fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckErr
         // Also when its file has been replaced since.
         binary: "/proc/self/exe".into(),
         directory: directory.path(),
+        bench: Bench::new(subject.clone(), directory.path()),
         jobs: options.jobs.unwrap_or_else(processors),
     };
     let begun = Instant::now();

@@ -5,8 +5,8 @@
 //! directory. What is missing is the running host and the network: an agent's and a client's core
 //! stand in one process and hand each other their messages ([`core`]).
 //!
-//! A [`case`](mod@case) runs in a process of its own (`child`), which the `runner` starts, bounds in time
-//! and reaps; so whatever a module does is a result. The catalogue of cases is [`cases::all`]. The
+//! A [`case`](mod@case) that runs code of the module does so in a process of its own (`child`), which the
+//! `runner` starts, bounds in time and reaps; so whatever a module does is a result. The catalogue of cases is [`cases::all`]. The
 //! command line is `privatix check` ([`EXTRAS`]); the test of a module's own crate is [`test()`].
 //!
 //! Not here: rules. What a package, a template or a call has to be is the host's to know.

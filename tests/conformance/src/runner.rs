@@ -1,4 +1,5 @@
-//! Starts a process for each case, bounds it in time, reaps it, and says what came of it.
+//! Starts a process for each case that runs the module's code, bounds it in time, reaps it, and says
+//! what came of it.
 //!
 //! Cases run side by side, but none before those that it needs. Every process is the leader of a
 //! group, which is killed once the case is over; what has left the group becomes this process's
@@ -19,7 +20,8 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::case::{Case, Finding, Verdict};
-use crate::child::{NOTE, SUBCOMMAND};
+use crate::child::{self, NOTE, SUBCOMMAND};
+use crate::core::Bench;
 use crate::process;
 
 /// How often a process is looked after.
@@ -45,6 +47,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) binary: PathBuf,
     /// Where the subject is noted, and where cases get directories.
     pub(crate) directory: &'a Path,
+    /// For cases that look at files alone.
+    pub(crate) bench: Bench,
     /// How many at once.
     pub(crate) jobs: usize,
 }
@@ -109,6 +113,10 @@ impl Runner<'_> {
 
     fn one(&self, case: Case, state: &Mutex<State>) -> Ran {
         let begun = Instant::now();
+        if !case.runs_module {
+            let verdict = Verdict::from(child::run_here(&case, self.bench.clone()));
+            return Ran { case, verdict, took: begun.elapsed(), printed: String::new() };
+        }
         let directory = self.directory.join(case.id);
         let (verdict, printed) = match self.watch(&case, &directory, state) {
             Ok(outcome) => outcome,

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use privatix_plugin_api::json;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -163,7 +164,7 @@ fn find_template(
         }
         let text = read(&path)?;
         let hash = json::parse(&text).ok().and_then(|value| json::hash(&value).ok());
-        let noted = |hash: &String| library.windows(hash.len()).any(|part| part == hash.as_bytes());
+        let noted = |hash: &String| memmem::find(library, hash.as_bytes()).is_some();
         if hash.as_ref().is_some_and(noted) {
             return Ok(Some(text));
         }

@@ -177,9 +177,7 @@ impl Package {
 }
 
 /// Where a part is in the whole for the first time.
-pub(crate) fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
-    whole.windows(part.len()).position(|candidate| candidate == part)
-}
+pub(crate) use memchr::memmem::find;
 
 /// Writes beside and renames, as a careful installer does.
 pub(crate) fn place(directory: &Path, name: &str, bytes: &[u8]) {

@@ -121,7 +121,7 @@ pub(super) fn first_role(bench: &Bench) -> Result<Role, Finding> {
 }
 
 async fn load_quiet(bench: Bench) -> Result<(), Finding> {
-    let library = bench.checked(first_role(&bench)?)?.library;
+    let library = bench.checked(first_role(&bench)?)?.library.clone();
     let (before, children) = (Holdings::now()?, process::children()?.len());
     load::load(&library)?;
     let after = Holdings::now()?;

@@ -79,6 +79,15 @@ async fn no_access(bench: Bench) -> Result<(), Finding> {
     .await?;
     let status = pair.client.service.channel_view(channel).await?.status;
     ensure(status != Status::Active, || "it is active without an access message".into())?;
+    match pair.client.module()?.start(channel).await {
+        Err(error) if error.is_breakdown() => {
+            return Err(failed(format!(
+                "start without an access message: {}",
+                crate::chain(&error)
+            )));
+        }
+        _ => {}
+    }
     pair.client.script.clear();
     // As the core does with back-off.
     wait_for("the client to serve once its access is here", || async {

@@ -151,9 +151,11 @@ async fn ports(bench: Bench) -> Result<(), Finding> {
 
 async fn processes(bench: Bench) -> Result<(), Finding> {
     let mut pair = Pair::new(&bench).await?;
+    let stopped = pair.channel().await?;
     pair.channel().await?;
     for party in [&mut pair.client, &mut pair.agent] {
         if party.has_module() {
+            party.module()?.stop(stopped, StopReason::Suspended).await?;
             party.take_down_cleanly().await?;
         }
     }

@@ -18,9 +18,9 @@ use crate::case::Case;
 
 /// Every case of the kit. None needs one that stands after it.
 pub fn all() -> Vec<Case> {
+    let of_files = [package::cases(), templates::cases()].concat();
     [
-        package::cases(),
-        templates::cases(),
+        of_files.into_iter().map(Case::of_files).collect(),
         abi::cases(),
         lifecycle::cases(),
         together::cases(),

@@ -6,7 +6,7 @@ use privatix_plugin_api::message::{ClientKey, ErrorName, Status};
 
 use super::together::{AMOUNT, carries_nothing};
 use crate::case::{Case, Finding, case, failed};
-use crate::core::{Act, Bench, Call, Pair, Party, wait_long};
+use crate::core::{Act, Bench, Call, Pair, Party, wait_for, wait_long};
 
 /// How long a module may go on after it was told: its own interval of reports, and some.
 const IN_TIME: Duration = Duration::from_secs(10);
@@ -94,13 +94,17 @@ async fn updated(bench: Bench, act: Act) -> Result<(), Finding> {
 
 async fn started(bench: Bench) -> Result<(), Finding> {
     let pair = Pair::new(&bench).await?;
-    let say = Act::Say(Status::Suspending);
-    for call in [Call::StartSession, Call::UpdateSession] {
-        pair.agent.script.set(Some(call), say, u64::MAX);
-    }
+    // Nothing else says so: a module that only looks at replies to its reports goes on.
+    pair.agent.script.set(Some(Call::StartSession), Act::Say(Status::Suspending), u64::MAX);
     let channel = pair.order().await?;
     pair.status(&pair.agent, channel, Status::Active).await?;
-    let _ = pair.try_exercise(channel, AMOUNT).await?;
+    // Some open a session when the client comes in, some when it first uses something.
+    wait_for("a session to be asked for", || async {
+        let _ = pair.try_exercise(channel, AMOUNT).await?;
+        let asked = pair.agent.script.calls(Call::StartSession);
+        Ok(asked.iter().any(|call| call.channel == Some(channel)).then_some(()))
+    })
+    .await?;
     ended(&pair.agent, channel).await?;
     match pair.try_exercise(channel, 20 * AMOUNT).await? {
         Ok(moved) if moved >= 20 * AMOUNT => {

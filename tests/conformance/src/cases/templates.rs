@@ -158,7 +158,8 @@ fn text(bench: &Bench, kind: TemplateKind) -> Result<Option<Vec<u8>>, Finding> {
 }
 
 async fn offering_filled(bench: Bench) -> Result<(), Finding> {
-    let Some(template) = bench.checked(first_role(&bench)?)?.offering else { return Ok(()) };
+    let checked = bench.checked(first_role(&bench)?)?;
+    let Some(template) = &checked.offering else { return Ok(()) };
     let mut message = crate::core::draft(&bench);
     for (field, value) in [
         ("templateHash", template.hash()),
@@ -178,9 +179,10 @@ async fn offering_filled(bench: Bench) -> Result<(), Finding> {
 
 async fn password(bench: Bench) -> Result<(), Finding> {
     for role in bench.roles()? {
-        let template = bench.checked(role)?.access;
+        let checked = bench.checked(role)?;
+        let template = &checked.access;
         let message = json!({"username": "u", "password": "tell-nobody"});
-        let lines = present::present(&message, &template, false);
+        let lines = present::present(&message, template, false);
         ensure(!lines.iter().any(|line| line.value.contains("tell-nobody")), || {
             format!("the password is shown as it is, and not as {MASK}")
         })

@@ -10,10 +10,12 @@ mod party;
 mod script;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use privatix_host::modules::copy::Quiet;
 use privatix_host::modules::examine::{Checked, Terms, examine};
+use privatix_host::modules::inspect::inspect;
 use privatix_host::modules::package::{PackageFiles, scan};
 use privatix_host::modules::problem::Problem;
 use privatix_plugin_api::manifest::{Manifest, Role};
@@ -35,11 +37,20 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Bench {
     pub(crate) subject: Subject,
     directory: PathBuf,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What has been read of the package, which is the kit's own copy and does not change: reading and
+/// hashing a library takes longer than most of what is done with it.
+#[derive(Debug, Default)]
+struct Known {
+    manifest: Option<Result<Manifest, Problem>>,
+    verdicts: Vec<(Role, Result<Arc<Checked>, Problem>)>,
 }
 
 impl Bench {
     pub(crate) fn new(subject: Subject, directory: &Path) -> Self {
-        Self { subject, directory: directory.to_owned() }
+        Self { subject, directory: directory.to_owned(), known: Arc::default() }
     }
 
     /// The module's name.
@@ -88,25 +99,40 @@ impl Bench {
     /// # Errors
     /// What the host refuses in it.
     pub fn manifest(&self) -> Result<Manifest, Finding> {
-        Ok(privatix_host::modules::inspect::inspect(&self.library()?)?)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.manifest.is_none() {
+            known.manifest = Some(inspect(&self.library()?));
+        }
+        match &known.manifest {
+            Some(Ok(manifest)) => Ok(manifest.clone()),
+            Some(Err(problem)) => Err(problem.clone().into()),
+            None => Err(failed("the manifest was not read")),
+        }
     }
 
     /// The host's verdict on the package for one side.
     ///
     /// # Errors
-    /// The refusal.
-    pub fn examine(&self, role: Role) -> Result<Result<Checked, Problem>, Finding> {
+    /// A directory that cannot be read or made.
+    pub fn examine(&self, role: Role) -> Result<Result<Arc<Checked>, Problem>, Finding> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, verdict)) = known.verdicts.iter().find(|(of, _)| *of == role) {
+            return Ok(verdict.clone());
+        }
         let cache = self.directory.join("cache");
         std::fs::create_dir_all(&cache)?;
         let terms = Terms { role, cache, settings: self.settings(role) };
-        Ok(examine(self.name(), &self.files()?, &terms, &mut Quiet::default()))
+        let verdict = examine(self.name(), &self.files()?, &terms, &mut Quiet::default());
+        let verdict = verdict.map(Arc::new);
+        known.verdicts.push((role, verdict.clone()));
+        Ok(verdict)
     }
 
     /// The package, which has been found good.
     ///
     /// # Errors
     /// The refusal.
-    pub fn checked(&self, role: Role) -> Result<Checked, Finding> {
+    pub fn checked(&self, role: Role) -> Result<Arc<Checked>, Finding> {
         Ok(self.examine(role)??)
     }
 

@@ -87,7 +87,7 @@ impl Party {
             script: Arc::default(),
             data_dir,
             timeouts: bounded(&config.module),
-            checked: Arc::new(checked),
+            checked,
             name: bench.name().to_owned(),
             router,
             generation: None,
