@@ -47,6 +47,8 @@ fn every_command_of_the_tutorial_works() {
     // The crate has its own target directory, as the page says; what it is built of is kept.
     shell.env_remove("CARGO_TARGET_DIR").env_remove("PRIVATIX_TEST_MODULES");
     shell.env("CARGO_BUILD_BUILD_DIR", target.join("tutorial"));
+    // Nobody looks into it with a debugger, and it is checked twice.
+    shell.env("CARGO_PROFILE_DEV_DEBUG", "0");
     // The repository's own dependencies are there.
     shell.env("CARGO_NET_OFFLINE", "true");
     shell.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);

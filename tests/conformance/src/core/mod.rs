@@ -29,6 +29,9 @@ pub use self::script::{Act, Call, Script, Seen};
 use crate::case::{Finding, failed};
 use crate::subject::Subject;
 
+/// How often is looked whether it has come.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// How long is waited for what has to come; far more than it needs.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -190,6 +193,6 @@ where
         if Instant::now() >= until {
             return Err(failed(format!("waited {patience:?} for {what}")));
         }
-        sleep(Duration::from_millis(5)).await;
+        sleep(LOOK).await;
     }
 }

@@ -302,10 +302,12 @@ pub(crate) fn draft(bench: &Bench) -> Map<String, Value> {
 async fn trade(agent: Service, client: Service) {
     let (mut sold, mut bought) = (agent.outbox(), client.outbox());
     loop {
-        sold.borrow_and_update();
-        bought.borrow_and_update();
         // What does not work now is tried again; a case waits for what has to come of it.
         let _ = exchange(&agent, &client).await;
+        // Or it would wake itself by what it has just written. What others wrote meanwhile is seen
+        // after the interval.
+        sold.borrow_and_update();
+        bought.borrow_and_update();
         tokio::select! {
             _ = sold.changed() => {}
             _ = bought.changed() => {}
