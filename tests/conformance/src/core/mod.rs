@@ -122,7 +122,8 @@ impl Bench {
         if let Some((_, verdict)) = known.verdicts.iter().find(|(of, _)| *of == role) {
             return Ok(verdict.clone());
         }
-        let cache = self.directory.join("cache");
+        // One for all cases, and filled before code of the module runs: a library is large.
+        let cache = self.subject.plugins.with_file_name("cache");
         std::fs::create_dir_all(&cache)?;
         let terms = Terms { role, cache, settings: self.settings(role) };
         let verdict = examine(self.name(), &self.files()?, &terms, &mut Quiet::default());

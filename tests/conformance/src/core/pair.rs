@@ -18,7 +18,7 @@ use super::{Bench, PATIENCE, Party, wait_for};
 use crate::case::{Finding, failed};
 
 /// How often the two speak to each other if nothing wakes them.
-const INTERVAL: Duration = Duration::from_millis(20);
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long nothing has to come before it counts as nothing.
 const A_WHILE: Duration = Duration::from_secs(3);
