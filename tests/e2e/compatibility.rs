@@ -19,7 +19,7 @@ const ANSWER_HEALTH: &str = "        ModuleRequest::Health => reply(Ok(module.he
 const CONFIGURED: &str = "        self.mark(\"configure\")?;\n";
 
 /// Does not know the message `health` nor the fields of a log event.
-const OLDER: Vintage = Vintage {
+pub(crate) const OLDER: Vintage = Vintage {
     name: "older",
     version: "0.0.9",
     edits: &[

@@ -38,7 +38,13 @@ impl Report {
 /// Runs `privatix check` on a library.
 fn check(library: &Path, options: &[&str]) -> Report {
     let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
-    command.arg("check").arg(library).args(["--json", "--seed", "7"]).args(options);
+    command.arg("check");
+    report(command, library, options)
+}
+
+/// What the kit says of a library, by whichever command.
+fn report(mut command: Command, library: &Path, options: &[&str]) -> Report {
+    command.arg(library).args(["--json", "--seed", "7"]).args(options);
     let output = command.output().expect("privatix runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -321,4 +327,61 @@ fn a_case_that_is_asked_for_runs_with_what_it_needs() {
     assert_eq!(report.outcome("lifecycle.stop"), "skipped");
     assert_eq!(report.outcome("lifecycle.health"), "absent");
     assert!(report.text.contains("needs lifecycle.start, which failed"), "{}", report.text);
+}
+
+#[test]
+fn a_module_for_one_side_alone_is_checked_as_far_as_that_goes() {
+    for (role, passed, skipped) in [
+        ("agent", "leaks.generations", Some("client.access")),
+        // Its channels would need an agent to be served by.
+        ("client", "lifecycle.shutdown-idle", None),
+    ] {
+        let package = Package::wayward("none").with_manifest(|all| all["roles"] = json!([role]));
+        let directory = tempfile::tempdir().expect("a directory");
+        package.drop_into(directory.path());
+        let settings = format!("[{role}]\nreport_ms = 50\n");
+        place(directory.path(), "wayward.check.toml", settings.as_bytes());
+        let library = directory.path().join(package.library_name());
+        let only: Vec<&str> = ["--only", passed]
+            .into_iter()
+            .chain(skipped.into_iter().flat_map(|id| ["--only", id]))
+            .collect();
+        let report = check(&library, &only);
+        assert!(report.success, "{role}: {}", report.text);
+        assert_eq!(report.outcome(passed), "passed", "{role}: {}", report.text);
+        if let Some(id) = skipped {
+            assert_eq!(report.outcome(id), "skipped", "{role}: {}", report.text);
+        }
+    }
+}
+
+/// The kit speaks to a module as a host does, so it has to get on with one that knows less.
+#[test]
+fn a_module_built_with_an_older_plugin_api_is_checked() {
+    let package = crate::compatibility::OLDER.build();
+    let directory = tempfile::tempdir().expect("a directory");
+    package.drop_into(directory.path());
+    let library = directory.path().join(package.library_name());
+    let report = check(&library, &["--only", "abi", "--only", "lifecycle.health"]);
+    assert!(report.success, "{}", report.text);
+    assert_eq!(report.outcome("abi.unknown-command"), "passed", "{}", report.text);
+    assert_eq!(report.outcome("lifecycle.health"), "skipped", "{}", report.text);
+}
+
+#[test]
+fn a_crates_own_cases_run_beside_those_of_the_kit() {
+    let directory = tempfile::tempdir().expect("a directory");
+    Package::wayward("none").drop_into(directory.path());
+    place(directory.path(), "wayward.check.toml", SETTINGS.as_bytes());
+    let library = directory.path().join("libwayward.so");
+    let binaries = Path::new(env!("CARGO_BIN_EXE_privatix")).parent().expect("a directory");
+    let command = || Command::new(binaries.join("examples/own_cases"));
+    let places = ["--templates", directory.path().to_str().expect("UTF-8")];
+    let options = [&["--only", "own"][..], &places].concat();
+    let report = report(command(), &library, &options);
+    assert_eq!(report.outcome("own.little"), "passed", "{}", report.text);
+    assert_eq!(report.failures(), [("own.too-much", "failed")], "{}", report.text);
+    assert_eq!(report.outcome("lifecycle.start"), "passed", "{}", report.text);
+    assert_eq!(report.outcome("usage.rising"), "absent", "{}", report.text);
+    assert!(!report.success);
 }

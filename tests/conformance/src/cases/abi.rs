@@ -11,7 +11,7 @@ use privatix_plugin_api::message::{Done, ModuleRequest, decode};
 use serde_json::Value;
 
 use crate::case::{Case, Finding, case, ensure, failed};
-use crate::core::{Bench, Party};
+use crate::core::{Bench, Party, health};
 use crate::process::{self, Holdings};
 
 const LOAD: &str =
@@ -192,7 +192,7 @@ async fn garbage(bench: Bench) -> Result<(), Finding> {
             format!("{:?} was answered {reply}", String::from_utf8_lossy(text))
         })?;
     }
-    module.health().await?;
+    health(&module).await?;
     Ok(())
 }
 
@@ -213,7 +213,7 @@ async fn dropped_call(bench: Bench) -> Result<(), Finding> {
         let mut call = std::pin::pin!(module.raw(request));
         let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     }
-    module.health().await?;
+    health(&module).await?;
     Ok(())
 }
 

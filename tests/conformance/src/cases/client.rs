@@ -1,12 +1,12 @@
 //! What a client's module does with its access message.
 
 use privatix_plugin_api::manifest::Role;
-use privatix_plugin_api::message::{ClientKey, ErrorName, Health, Status};
+use privatix_plugin_api::message::{ClientKey, ErrorName, Status};
 use serde_json::Value;
 
 use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, ensure, failed};
-use crate::core::{Act, Bench, Call, Pair, wait_for};
+use crate::core::{Act, Bench, Call, Pair, health, wait_for};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -148,7 +148,7 @@ async fn agent_away(bench: Bench) -> Result<(), Finding> {
         return Err(failed(format!("start: {}", crate::chain(&error))));
     }
     // Unwell is a fair thing to say now.
-    let _: Health = module.health().await?;
+    health(module).await?;
     module.stop(channel, privatix_plugin_api::message::StopReason::Suspended).await?;
     pair.client.take_down_cleanly().await
 }
@@ -162,7 +162,7 @@ async fn agent_gone(bench: Bench) -> Result<(), Finding> {
     pair.agent.take_down_cleanly().await?;
     let module = pair.client.module()?;
     module.sessions().await?;
-    module.health().await?;
+    health(module).await?;
     module.stop(one, privatix_plugin_api::message::StopReason::Terminated).await?;
     pair.client.take_down_cleanly().await
 }

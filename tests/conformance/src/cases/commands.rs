@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::case::{Case, Finding, case, ensure, failed};
-use crate::core::{Bench, Pair, Party, wait_for};
+use crate::core::{Bench, Pair, Party, health, wait_for};
 
 const SAFE: &str =
     "§4 `start` and `stop` come in order per channel, are never lost, and are safe to repeat";
@@ -184,7 +184,7 @@ async fn same_channel(bench: Bench) -> Result<(), Finding> {
             commands.spawn(async move {
                 match number % 4 {
                     0 => module.sessions().await.map(drop),
-                    1 => module.health().await.map(drop),
+                    1 => health(&module).await.map(drop),
                     // Of two starts the first may be dropped.
                     2 => {
                         let _ = module.start(channel).await;

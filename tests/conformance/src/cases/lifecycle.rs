@@ -137,12 +137,13 @@ async fn wrong_settings(bench: Bench) -> Result<(), Finding> {
 async fn health(bench: Bench) -> Result<(), Finding> {
     for role in bench.roles()? {
         let party = Party::new(&bench, role).await?;
-        match party.module()?.health().await? {
-            Health::Healthy => {}
-            Health::Degraded(why) => {
+        match crate::core::health(party.module()?).await? {
+            None => return Err(Finding::Skipped("it is older than the question".into())),
+            Some(Health::Healthy) => {}
+            Some(Health::Degraded(why)) => {
                 return Err(Finding::Warning(format!("as {role} it is degraded: {why}")));
             }
-            Health::Unhealthy(why) => {
+            Some(Health::Unhealthy(why)) => {
                 return Err(failed(format!("as {role} it says that it is unhealthy: {why}")));
             }
         }
@@ -265,7 +266,7 @@ async fn ten_times(bench: Bench) -> Result<(), Finding> {
         for _ in 0..10 {
             module.start(channel).await?;
             module.sessions().await?;
-            module.health().await?;
+            crate::core::health(module).await?;
             module.describe(channel).await?;
         }
     }

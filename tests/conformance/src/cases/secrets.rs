@@ -9,7 +9,7 @@ use privatix_plugin_api::message::{ClientKey, StopReason};
 
 use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, ensure, failed};
-use crate::core::{Bench, Pair};
+use crate::core::{Bench, Pair, health};
 use crate::process;
 
 const RULE: &str = "§5 `password`: stored nowhere";
@@ -131,7 +131,7 @@ async fn words(bench: Bench) -> Result<(), Finding> {
     for party in pair.parties() {
         let module = party.module()?;
         let mut words = vec![format!("{:?}", module.describe(channel).await?)];
-        words.push(format!("{:?}", module.health().await?));
+        words.push(format!("{:?}", health(module).await?));
         if party.role == Role::Client {
             // With nobody there, a start says why it failed.
             let core = crate::core::Act::Refuse(privatix_plugin_api::message::ErrorName::Internal);

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, failed};
-use crate::core::{Act, Bench, Call, Pair, Party, wait_for};
+use crate::core::{Act, Bench, Call, Pair, Party, health, wait_for};
 
 const ERRORS: &str = "§4 Errors: stable name, number, text";
 
@@ -158,7 +158,7 @@ async fn endure(pair: &Pair, channel: ClientKey) -> Result<(), Finding> {
     }
     for party in [&pair.client, &pair.agent].into_iter().filter(|party| party.has_module()) {
         let (side, module) = (party.role, party.module()?);
-        module.health().await?;
+        health(module).await?;
         let rested = timeout(OVER, async {
             loop {
                 if let Err(error) = module.stop(channel, StopReason::Terminated).await {
@@ -214,7 +214,7 @@ async fn silent(bench: Bench) -> Result<(), Finding> {
         let hanging = tokio::spawn(async move { module.start(channel).await });
         let module = party.module()?;
         for _ in 0..5 {
-            module.health().await.map_err(|error| answers(party, "health", &error))?;
+            health(module).await.map_err(|error| answers(party, "health", &error))?;
             module.sessions().await.map_err(|error| answers(party, "sessions", &error))?;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

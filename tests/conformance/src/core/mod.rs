@@ -15,10 +15,13 @@ use std::time::Duration;
 
 use privatix_host::modules::copy::Quiet;
 use privatix_host::modules::examine::{Checked, Terms, examine};
+use privatix_host::modules::generation::{CommandError, Generation};
 use privatix_host::modules::inspect::inspect;
 use privatix_host::modules::package::{PackageFiles, scan};
 use privatix_host::modules::problem::Problem;
+use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::manifest::{Manifest, Role};
+use privatix_plugin_api::message::Health;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -161,6 +164,22 @@ impl Bench {
         }
         Err(Finding::Skipped(format!("the module has no {role}'s side")))
     }
+}
+
+/// How a module says it is, which those that are older than the question do not know.
+///
+/// # Errors
+/// Any other fault, and no answer in time.
+pub async fn health(module: &Generation) -> Result<Option<Health>, CommandError> {
+    match module.health().await {
+        Ok(health) => Ok(Some(health)),
+        Err(error) if is_unsupported(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_unsupported(error: &CommandError) -> bool {
+    matches!(error, CommandError::Fault(fault) if fault.kind == FaultKind::Unsupported)
 }
 
 /// Asks until there is an answer.

@@ -8,13 +8,12 @@ use std::time::Duration;
 use privatix_host::config::ModuleTimeouts;
 use privatix_host::domain::status::Event;
 use privatix_host::service::{Caller, Draft, OrderAnswer, Refused, Service};
-use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, CoreRequest, Exercised, ModuleRequest, Status};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
-use super::{Bench, PATIENCE, Party, wait_for};
+use super::{Bench, PATIENCE, Party, is_unsupported, wait_for};
 use crate::case::{Finding, failed};
 
 /// How often the two speak to each other if nothing wakes them.
@@ -243,11 +242,6 @@ async fn speak_for_the_agent(bench: &Bench, agent: &Party) -> Result<(), Finding
     let caller = Caller { product: agent.product(), name: bench.name().to_owned() };
     agent.service.call(&caller, CoreRequest::SetProductConfig { config }).await?;
     Ok(())
-}
-
-fn is_unsupported(error: &privatix_host::modules::generation::CommandError) -> bool {
-    use privatix_host::modules::generation::CommandError;
-    matches!(error, CommandError::Fault(fault) if fault.kind == FaultKind::Unsupported)
 }
 
 /// The newest of what a module has logged, for whoever wonders.
