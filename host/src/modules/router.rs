@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use uuid::Uuid;
 
 use super::generation::Generation;
+use super::line::Line;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -14,8 +15,17 @@ pub struct Router {
 }
 
 impl Router {
-    /// The generation that serves a product, if one is running.
+    /// The generation that serves a product, if one is running and can be told.
     pub fn route(&self, product: Uuid) -> Option<Arc<Generation>> {
+        self.generation(product).filter(|generation| generation.is_there())
+    }
+
+    /// The line of a standalone module that is running, connected or not.
+    pub fn line(&self, product: Uuid) -> Option<Arc<Line>> {
+        self.generation(product)?.line().cloned()
+    }
+
+    fn generation(&self, product: Uuid) -> Option<Arc<Generation>> {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&product).cloned()
     }
 

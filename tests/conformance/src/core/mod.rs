@@ -98,7 +98,7 @@ impl Bench {
     pub fn examine(&self, role: Role) -> Result<Result<Checked, Problem>, Finding> {
         let cache = self.directory.join("cache");
         std::fs::create_dir_all(&cache)?;
-        let terms = Terms { role, cache, settings: self.settings(role) };
+        let terms = Terms { role, cache, settings: self.settings(role), standalone: true };
         Ok(examine(self.name(), &self.files()?, &terms, &mut Quiet::default()))
     }
 
@@ -108,6 +108,16 @@ impl Bench {
     /// The refusal.
     pub fn checked(&self, role: Role) -> Result<Checked, Finding> {
         Ok(self.examine(role)??)
+    }
+
+    /// The private copy of the library, which has been found good.
+    ///
+    /// # Errors
+    /// The refusal; a skip for a module that has none.
+    pub fn loadable(&self, role: Role) -> Result<PathBuf, Finding> {
+        let checked = self.checked(role)?;
+        let library = checked.library().map(Path::to_owned);
+        library.ok_or_else(|| Finding::Skipped("a standalone module has no library".into()))
     }
 
     /// The roles that the module takes, the agent first.

@@ -133,7 +133,10 @@ impl Party {
             data_dir: self.data_dir.clone(),
             log_level: LogLevel::Trace,
         };
-        let (library, core) = (self.checked.library.clone(), self.script.object(core));
+        let library = self.checked.library().map(std::path::Path::to_owned);
+        let library =
+            library.ok_or_else(|| Finding::Skipped("a standalone module is not created".into()))?;
+        let core = self.script.object(core);
         Generation::create(library, core, &host, gate, &self.timeouts).await.map_err(|error| {
             match error {
                 CreateError::Load(problem) => Finding::from(problem),

@@ -1,0 +1,7 @@
+//! Standalone modules: a manifest in the place of a library, and a program that comes by network.
+
+mod adapter;
+mod calls;
+mod commands;
+mod package;
+mod token;
