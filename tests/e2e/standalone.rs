@@ -3,5 +3,7 @@
 mod adapter;
 mod calls;
 mod commands;
+mod hostile;
 mod package;
+mod parrot;
 mod token;

@@ -228,6 +228,11 @@ impl Wire {
         self.socket.send(message).expect("sent");
     }
 
+    /// The same, which may fail.
+    pub(crate) fn try_send(&mut self, message: Message) -> Result<(), tungstenite::Error> {
+        self.socket.send(message)
+    }
+
     /// Below the protocol.
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
