@@ -6,4 +6,5 @@ mod commands;
 mod hostile;
 mod package;
 mod parrot;
+mod proxy;
 mod token;

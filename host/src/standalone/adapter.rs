@@ -72,7 +72,7 @@ async fn proven(
     let denied = || worded(ErrorName::AccessDenied.into());
     let proof = desk.proof(token).await.map_err(|_| worded(ErrorName::Internal.into()))?;
     let proof = proof.filter(|proof| proof.product() == product).ok_or_else(denied)?;
-    let line = desk.router.line(product).ok_or_else(denied)?;
+    let line = desk.router.line_soon(product).await.ok_or_else(denied)?;
     effects.proven.push(proof);
     Ok(line)
 }

@@ -103,7 +103,7 @@ impl Desk {
         if !self.service.token_is_valid(proof).await.map_err(internal)? {
             return Err(ErrorName::AccessDenied.into());
         }
-        self.router.line(proof.product()).ok_or_else(|| ErrorName::AccessDenied.into())
+        self.router.line_soon(proof.product()).await.ok_or_else(|| ErrorName::AccessDenied.into())
     }
 
     /// Has a program told from now on, of everything that is there first.

@@ -89,7 +89,6 @@ fn every_call_of_an_agent_good_and_bad() {
         is("startSession", more, Err((-32602, text)));
     }
     is("flyAway", json!([active]), Err((-32601, "the method sess_flyAway does not exist")));
-    drop(is);
 
     let offering = call(&station, &mut wire, "startSession", &json!([active, "192.0.2.7", 4711]));
     assert!(offering.expect("an offering").is_object());
@@ -185,7 +184,6 @@ fn a_clients_adapter_that_stops_waits_to_be_started_again() {
     is("getEndpoint", json!([channel]), refused(NO_ENDPOINT));
     is("getEndpoint", json!([Uuid::new_v4()]), refused(NO_CHANNEL));
     is("stopSession", json!([channel]), refused(NO_SESSION));
-    drop(is);
     call(&station, &mut wire, "startSession", &json!([channel, "", 0])).expect("started");
     let mut is = |name: &str, more: Value, expected: Answer| {
         check(&station, &mut wire, name, more, expected);
@@ -197,7 +195,6 @@ fn a_clients_adapter_that_stops_waits_to_be_started_again() {
     assert_eq!((view.status, view.holds), (Status::Suspended, vec!["user".to_owned()]));
     is("startSession", json!([channel, "", 0]), refused(NON_ACTIVE));
     command(&station.node, channel, "resume", Status::Activating);
-    drop(is);
     call(&station, &mut wire, "startSession", &json!([channel, "", 0])).expect("started again");
     // A report of a client's is taken in any status: nobody is served by it.
     command(&station.node, channel, "suspend", Status::Suspending);
