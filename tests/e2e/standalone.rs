@@ -7,4 +7,5 @@ mod hostile;
 mod package;
 mod parrot;
 mod proxy;
+mod tls;
 mod token;
