@@ -9,6 +9,7 @@ is needed. The page docs/standalone.md goes through it.
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -280,15 +281,23 @@ def carry(source, sink, channel):
     shut(sink)
 
 
+def serving(side):
+    return [key for key, channel in list(side.channels.items()) if not channel.stopped]
+
+
 def obey(host, side, subscription, command):
     """Carries a command out, and says so."""
-    key, answer = command["clientKey"], {}
+    key, answer = command.get("clientKey"), {}
     try:
         if command["command"] == "start":
             answer = side.start(key)
-        else:
+        elif command["command"] == "stop":
             side.stop(key)
             answer = {"answer": "stopped"}
+        elif command["command"] == "sessions":
+            answer = {"answer": "serving", "serving": serving(side)}
+        else:
+            answer = {"answer": "unsupported"}
     except (Refused, OSError) as error:
         answer = {"answer": "failed", "text": str(error)}
     try:
@@ -298,16 +307,27 @@ def obey(host, side, subscription, command):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     host = Host(sys.argv[1], os.environ["PRIVATIX_TOKEN"].strip())
-    card, side = None, None
+    sides = []
+    try:
+        serve(host, sides)
+    finally:  # told to end: the last usage is reported
+        for side in sides:
+            for channel in list(side.channels.values()):
+                channel.stop()
+
+
+def serve(host, sides):
+    side = None
     while True:  # once for each subscription; it ends when the host is away or has forgotten it
         try:
             if side is None:
                 card = host.call("configuration")
                 side = {"agent": Agent, "client": Client}[card["role"]](host, card["config"])
+                sides.append(side)
                 print(f"{card['name']}: {card['role']}", file=sys.stderr, flush=True)
-            serving = [key for key, channel in list(side.channels.items()) if not channel.stopped]
-            subscription = host.call("subscribe", serving=serving)["subscription"]
+            subscription = host.call("subscribe", serving=serving(side))["subscription"]
             seen = 0
             while True:
                 asked = host.call(

@@ -14,7 +14,7 @@ use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{
     ApiError, ClientKey, ErrorName, HostInfo, LogLevel, Reply, Started, StopReason, decode, encode,
 };
-use privatix_plugin_api::prelude::{Core, ServiceModule};
+use privatix_plugin_api::prelude::{Core, ServiceModule, Unsupported};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
@@ -125,7 +125,13 @@ async fn obey<M: ServiceModule>(module: &Arc<M>, wire: &Wire, events: &mut mpsc:
             Event::Command(command) => command,
         };
         running.retain(|_, running| !running.task.is_finished());
-        let key = command.client_key;
+        let commanded = matches!(command.command.as_str(), "start" | "stop");
+        let Some(key) = command.client_key.filter(|_| commanded) else {
+            // Beside everything else, as a user's use is.
+            let (module, wire) = (Arc::clone(module), wire.clone());
+            tokio::spawn(async move { carry_out(&*module, &wire, command).await });
+            continue;
+        };
         let before = running.remove(&key);
         let start = command.command == "start";
         let (module, wire) = (Arc::clone(module), wire.clone());
@@ -174,30 +180,42 @@ async fn subscribe<M: ServiceModule>(module: &M, wire: &Wire) {
 }
 
 async fn carry_out<M: ServiceModule>(module: &M, wire: &Wire, command: Command) {
-    let Command { subscription, id, command, client_key, reason } = command;
-    let outcome = match command.as_str() {
-        "start" => module.start(client_key).await.map(|started| match started {
+    let Command { subscription, id, command, client_key, reason, amount } = command;
+    let mut params = json!({ "subscription": subscription, "id": id });
+    let outcome = match (command.as_str(), client_key) {
+        ("start", Some(channel)) => module.start(channel).await.map(|started| match started {
             Started::Ready => "ready",
             Started::Later => "later",
         }),
-        "stop" => {
+        ("stop", Some(channel)) => {
             let reason = reason.unwrap_or(StopReason::Unknown);
-            module.stop(client_key, reason).await.map(|()| "stopped")
+            module.stop(channel, reason).await.map(|()| "stopped")
         }
-        _ => Err("an unknown command".into()),
+        ("sessions", None) => module.sessions().await.map(|serving| {
+            params["serving"] = json!(serving);
+            "serving"
+        }),
+        ("exercise", Some(channel)) => {
+            module.exercise(channel, amount.unwrap_or_default()).await.map(|moved| {
+                params["moved"] = moved.into();
+                "exercised"
+            })
+        }
+        _ => Err(Unsupported.into()),
     };
-    let mut params = json!({ "subscription": subscription, "id": id });
     match outcome {
         Ok(answer) => {
             params["answer"] = answer.into();
             if answer == "ready"
-                && let Ok(service) = module.describe(client_key).await
+                && let Some(channel) = client_key
+                && let Ok(service) = module.describe(channel).await
             {
                 params["service"] = json!(service);
             }
         }
         Err(error) => {
-            params["answer"] = "failed".into();
+            let word = if error.is::<Unsupported>() { "unsupported" } else { "failed" };
+            params["answer"] = word.into();
             params["text"] = error.to_string().into();
         }
     }

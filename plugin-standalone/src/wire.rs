@@ -58,12 +58,14 @@ pub struct Command {
     pub subscription: String,
     /// What it is acknowledged by.
     pub id: u64,
-    /// `start` or `stop`.
+    /// `start`, `stop` or `sessions`; of tests, `exercise`.
     pub command: String,
-    /// The channel.
-    pub client_key: ClientKey,
+    /// The channel, where it is about one.
+    pub client_key: Option<ClientKey>,
     /// Why it is stopped.
     pub reason: Option<StopReason>,
+    /// How much is to be carried, for tests.
+    pub amount: Option<u64>,
 }
 
 impl Wire {

@@ -107,7 +107,7 @@ fn refusal(error: ApiError) -> Vec<u8> {
 }
 
 /// The module's event as one of the host's, under the target `module`.
-pub(crate) fn log(module: &str, event: &LogEvent) {
+fn log(module: &str, event: &LogEvent) {
     let LogEvent { level, target, message, fields } = event;
     let fields = (!fields.is_empty()).then(|| {
         let pairs: Vec<_> = fields.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -250,7 +250,9 @@ impl Context {
             config: &checked.settings,
         };
         let caller = Caller { product, name: name.into() };
-        let line = Line::new(caller, &card, Arc::clone(&self.registry));
+        let gate = Arc::new(Gate::default());
+        let core = Gateway::object(self.service.clone(), caller.clone(), Arc::clone(&gate));
+        let line = Line::new(caller, core, gate, &card, Arc::clone(&self.registry));
         Generation::standalone(Arc::new(line), &self.timeouts)
     }
 

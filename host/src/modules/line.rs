@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use privatix_plugin_api::abi::{Bytes, CoreObject};
 use privatix_plugin_api::message::{
     ClientKey, Description, Done, Health, ModuleRequest, Sessions, Started, StopReason,
 };
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::gateway::Gate;
 use super::registry::{ConnectionView, Registry};
 use crate::clock;
 use crate::service::Caller;
@@ -34,19 +36,28 @@ pub const LEASE: Duration = Duration::from_secs(60);
 pub struct Command {
     /// Rises within a subscription, from 1.
     pub number: u64,
-    /// The channel.
-    pub channel: ClientKey,
-    /// What to do with it.
+    /// What to do.
     pub order: Order,
 }
 
 /// See [`ModuleRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Serve it.
-    Start,
+    /// Serve a channel.
+    Start(ClientKey),
     /// Serve it no longer.
-    Stop(StopReason),
+    Stop(ClientKey, StopReason),
+    /// Say which channels are served.
+    Sessions,
+    /// For tests alone: carry about so much through a channel, in smallest units.
+    Exercise(ClientKey, u64),
+}
+
+impl Order {
+    /// Whether it means something where no answer can be given.
+    fn can_be_told(self) -> bool {
+        matches!(self, Self::Start(_) | Self::Stop(..))
+    }
 }
 
 /// When a command counts as carried out.
@@ -73,6 +84,8 @@ pub enum Way {
 /// See the module's documentation.
 pub struct Line {
     caller: Caller,
+    core: CoreObject,
+    gate: Arc<Gate>,
     card: Value,
     registry: Arc<Registry>,
     turns: Semaphore,
@@ -105,11 +118,19 @@ pub enum Ended {
 pub struct LineOver;
 
 impl Line {
-    /// A line without a program. `card` is what a program is told about itself.
-    pub fn new(caller: Caller, card: &impl Serialize, registry: Arc<Registry>) -> Self {
+    /// A line without a program. `card` is what a program is told about itself; its calls go to
+    /// `core`, as those of a module in this process do, until the gate is closed with the line.
+    pub fn new(
+        caller: Caller,
+        core: CoreObject,
+        gate: Arc<Gate>,
+        card: &impl Serialize,
+        registry: Arc<Registry>,
+    ) -> Self {
         let card = serde_json::to_value(card).unwrap_or_default();
         let turns = Semaphore::new(AT_ONCE);
-        let line = Self { caller, card, registry, turns, inner: Mutex::default() };
+        let inner = Mutex::default();
+        let line = Self { caller, core, gate, card, registry, turns, inner };
         line.show(false);
         line
     }
@@ -124,7 +145,12 @@ impl Line {
         &self.card
     }
 
-    /// Turns of calls.
+    /// A call of the Service API, as bytes both ways.
+    pub async fn ask(&self, request: Vec<u8>) -> Bytes<u8> {
+        self.core.call(Bytes::from(request)).await
+    }
+
+    /// Turns of calls that do not go that way.
     pub fn turns(&self) -> &Semaphore {
         &self.turns
     }
@@ -186,6 +212,7 @@ impl Line {
         if std::mem::replace(&mut inner.over, true) {
             return;
         }
+        self.gate.close();
         if let Some(current) = inner.current.take() {
             current.end(Ended::Over);
         }
@@ -208,17 +235,27 @@ impl Line {
     /// The program's fault; one of the kind `Stopped` where there is no program, or it has gone
     /// before it answered.
     pub async fn call(&self, request: &ModuleRequest) -> Result<Value, Fault> {
+        if self.lock().over {
+            return Err(Fault::new(FaultKind::Stopped, "the module is not run any more"));
+        }
         match request {
             // It asks for its settings itself.
             ModuleRequest::Configure { .. } => json(&Done {}),
-            ModuleRequest::Start { client_key } => self.order(*client_key, Order::Start).await,
+            ModuleRequest::Start { client_key } => self.order(Order::Start(*client_key)).await,
             ModuleRequest::Stop { client_key, reason } => {
-                self.order(*client_key, Order::Stop(*reason)).await
+                self.order(Order::Stop(*client_key, *reason)).await
             }
-            ModuleRequest::Sessions => {
-                let client_keys = self.lock().serving.iter().copied().collect();
-                json(&Sessions { client_keys })
+            ModuleRequest::Exercise { client_key, amount } => {
+                self.order(Order::Exercise(*client_key, *amount)).await
             }
+            ModuleRequest::Sessions => match self.order(Order::Sessions).await {
+                Ok(serving) => Ok(serving),
+                // There is nobody to ask, or nobody who can say more than was seen.
+                Err(_) => {
+                    let client_keys = self.lock().serving.iter().copied().collect();
+                    json(&Sessions { client_keys })
+                }
+            },
             ModuleRequest::Health if self.is_connected() => json(&Health::Healthy),
             ModuleRequest::Health => {
                 json(&Health::Unhealthy("its program is not connected".into()))
@@ -226,51 +263,51 @@ impl Line {
             ModuleRequest::Describe { client_key } => {
                 json(&self.lock().descriptions.get(client_key).cloned().unwrap_or_default())
             }
-            _ => Err(Fault::new(FaultKind::Unsupported, "a standalone module is not asked that")),
+            _ => Err(unsupported()),
         }
     }
 
-    async fn order(&self, channel: ClientKey, order: Order) -> Result<Value, Fault> {
+    async fn order(&self, order: Order) -> Result<Value, Fault> {
         let current = self.lock().current.clone().ok_or_else(gone)?;
-        let answer = current.put(channel, order)?;
+        if current.style == Style::Told && !order.can_be_told() {
+            return Err(unsupported());
+        }
+        let answer = current.put(order)?;
         answer.wait().await
     }
 
     /// Has the program stop a channel that it says it serves and should not; nobody waits for it.
     pub fn stray(&self, channel: ClientKey, reason: StopReason) {
         if let Some(current) = self.lock().current.clone() {
-            current.put_unasked(channel, Order::Stop(reason));
+            current.put_unasked(Order::Stop(channel, reason));
         }
     }
 
-    /// The program's answer to a command; one that nobody waits for any more is without effect.
+    /// The program's answer to a command, as [`ModuleRequest`] has it; one that nobody waits for any
+    /// more is without effect.
     pub fn answered(
         &self,
         subscription: &Subscription,
         number: u64,
-        answer: Result<Started, Fault>,
+        answer: Result<Value, Fault>,
         description: Option<Description>,
     ) {
         let Some(Waiting { command, answer: waits }) = subscription.take(number) else { return };
         let mut inner = self.lock();
         match (command.order, &answer) {
-            (Order::Start, Ok(_)) => {
-                inner.serving.insert(command.channel);
+            (Order::Start(channel), Ok(_)) => {
+                inner.serving.insert(channel);
                 if let Some(description) = description {
-                    inner.descriptions.insert(command.channel, description);
+                    inner.descriptions.insert(channel, description);
                 }
             }
-            (Order::Stop(_), Ok(_)) => {
-                inner.serving.remove(&command.channel);
-                inner.descriptions.remove(&command.channel);
+            (Order::Stop(channel, _), Ok(_)) => {
+                inner.serving.remove(&channel);
+                inner.descriptions.remove(&channel);
             }
-            (_, Err(_)) => {}
+            (Order::Sessions | Order::Exercise(..), Ok(_)) | (_, Err(_)) => {}
         }
         drop(inner);
-        let answer = answer.and_then(|started| match command.order {
-            Order::Start => json(&started),
-            Order::Stop(_) => json(&Done {}),
-        });
         if let Some(waits) = waits {
             // Whoever waited may have given up.
             let _ = waits.send(answer);
@@ -279,8 +316,13 @@ impl Line {
 
     /// A command has been given to the program's connection.
     pub fn told(&self, subscription: &Subscription, number: u64) {
+        let Some(command) = subscription.waiting(number) else { return };
         if subscription.style == Style::Told {
-            self.answered(subscription, number, Ok(Started::Later), None);
+            let answer = match command.order {
+                Order::Start(_) => json(&Started::Later),
+                _ => json(&Done {}),
+            };
+            self.answered(subscription, number, answer, None);
         }
     }
 
@@ -384,20 +426,19 @@ impl Subscription {
         state.over.is_none().then(|| waiting.map(|(_, waiting)| waiting.command).collect())
     }
 
-    fn put(&self, channel: ClientKey, order: Order) -> Result<Answer<'_>, Fault> {
+    fn put(&self, order: Order) -> Result<Answer<'_>, Fault> {
         let (send, receive) = oneshot::channel();
-        let number = self.add(channel, order, Some(send)).ok_or_else(gone)?;
+        let number = self.add(order, Some(send)).ok_or_else(gone)?;
         Ok(Answer { subscription: self, number, receive })
     }
 
-    fn put_unasked(&self, channel: ClientKey, order: Order) {
+    fn put_unasked(&self, order: Order) {
         // A subscription that is over has nobody to be told.
-        let _ = self.add(channel, order, None);
+        let _ = self.add(order, None);
     }
 
     fn add(
         &self,
-        channel: ClientKey,
         order: Order,
         answer: Option<oneshot::Sender<Result<Value, Fault>>>,
     ) -> Option<u64> {
@@ -407,7 +448,7 @@ impl Subscription {
         }
         state.last += 1;
         let number = state.last;
-        let command = Command { number, channel, order };
+        let command = Command { number, order };
         state.waiting.insert(number, Waiting { command, answer });
         drop(state);
         self.news.send_replace(number);
@@ -473,6 +514,10 @@ impl Drop for Answer<'_> {
     fn drop(&mut self) {
         drop(self.subscription.take(self.number));
     }
+}
+
+fn unsupported() -> Fault {
+    Fault::new(FaultKind::Unsupported, "a standalone module is not asked that")
 }
 
 fn gone() -> Fault {

@@ -46,6 +46,14 @@ struct Written {
     config_schema: Option<Value>,
 }
 
+/// What a manifest file says, without the hashes of its templates.
+///
+/// # Errors
+/// `BadManifest`, with what is wrong.
+pub fn manifest(file: &str, bytes: &[u8]) -> Result<Manifest, Problem> {
+    Ok(ManifestFile::read(file, bytes)?.manifest)
+}
+
 impl ManifestFile {
     /// Reads the file's content.
     ///

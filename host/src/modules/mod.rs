@@ -18,7 +18,7 @@ pub mod lifecycle;
 pub mod line;
 #[allow(unsafe_code)]
 pub mod load;
-mod manifest_file;
+pub mod manifest_file;
 pub mod package;
 pub mod probe;
 pub mod problem;

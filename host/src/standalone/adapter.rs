@@ -189,11 +189,12 @@ async fn subscribe(
 }
 
 fn notification(subscription: &Subscription, command: &Command) -> String {
-    let word = match command.order {
-        Order::Start => "start",
-        Order::Stop(_) => "stop",
+    let result = match command.order {
+        Order::Start(channel) => json!({ "channel": channel, "command": "start" }),
+        Order::Stop(channel, _) => json!({ "channel": channel, "command": "stop" }),
+        // Nobody who can only be told is given others.
+        Order::Sessions | Order::Exercise(..) => Value::Null,
     };
-    let result = json!({ "channel": command.channel, "command": word });
     let params = json!({ "subscription": subscription.id(), "result": result });
     rpc::notification("sess_subscription", &params)
 }

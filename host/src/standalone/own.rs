@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use privatix_plugin_api::message::{
-    ApiError, ClientKey, CoreRequest, Description, ErrorName, Started, StopReason,
+    ApiError, ClientKey, Description, Done, ErrorName, Exercised, Reply, Sessions, Started,
+    StopReason, decode, encode,
 };
 use privatix_plugin_api::{Fault, FaultKind};
 use serde::Deserialize;
@@ -15,7 +16,6 @@ use uuid::Uuid;
 
 use super::desk::{Desk, Effects, Joined, Visitor};
 use super::rpc::{self, Failure, Params};
-use crate::modules::gateway;
 use crate::modules::line::{Command, Line, Order, Style, Subscription, Way};
 
 /// The longest that a question for commands waits for one, in seconds.
@@ -55,6 +55,10 @@ struct Acknowledge {
     text: String,
     /// What the channel's user should know, by name.
     service: Option<BTreeMap<String, String>>,
+    /// Which channels are served.
+    serving: Option<Vec<ClientKey>>,
+    /// What was really carried.
+    moved: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -63,6 +67,9 @@ enum Word {
     Ready,
     Later,
     Stopped,
+    Serving,
+    Exercised,
+    Unsupported,
     Failed,
 }
 
@@ -94,30 +101,19 @@ pub(super) async fn answer(
         }
         "commands" => commands(&line, read(params)?).await,
         "acknowledge" => acknowledge(&line, read(params)?),
-        _ => core(desk, &line, call, params).await,
+        _ => core(&line, call, params).await,
     }
 }
 
-/// A call of the Service API: the parameters are the message's fields.
-async fn core(
-    desk: &Desk,
-    line: &Line,
-    call: &str,
-    mut params: Map<String, Value>,
-) -> Result<Value, Failure> {
+/// A call of the Service API: the parameters are the message's fields. It goes where calls of
+/// modules in this process go.
+async fn core(line: &Line, call: &str, mut params: Map<String, Value>) -> Result<Value, Failure> {
     if params.insert("call".into(), call.into()).is_some() {
         return Err(bad("no call has a parameter named \"call\""));
     }
-    let request = match read(params)? {
-        CoreRequest::Log(event) => {
-            gateway::log(&line.caller().name, &event);
-            return Ok(json!({}));
-        }
-        request => request,
-    };
-    let _turn = line.turns().acquire().await;
-    let reply = desk.service.call(line.caller(), request).await?;
-    serde_json::to_value(reply).map_err(super::desk::internal)
+    let reply = line.ask(encode(&params)).await;
+    let reply: Reply<Value, ApiError> = decode(&reply).map_err(super::desk::internal)?;
+    Ok(Result::from(reply)?)
 }
 
 async fn subscribe(
@@ -154,11 +150,15 @@ async fn commands(line: &Line, asked: Commands) -> Result<Value, Failure> {
 }
 
 fn written(command: &Command) -> Value {
-    let Command { number, channel, order } = command;
-    match order {
-        Order::Start => json!({ "id": number, "command": "start", "clientKey": channel }),
-        Order::Stop(reason) => json!({
-            "id": number, "command": "stop", "clientKey": channel, "reason": reason_word(*reason),
+    let id = command.number;
+    match command.order {
+        Order::Start(channel) => json!({ "id": id, "command": "start", "clientKey": channel }),
+        Order::Stop(channel, reason) => json!({
+            "id": id, "command": "stop", "clientKey": channel, "reason": reason_word(reason),
+        }),
+        Order::Sessions => json!({ "id": id, "command": "sessions" }),
+        Order::Exercise(channel, amount) => json!({
+            "id": id, "command": "exercise", "clientKey": channel, "amount": amount,
         }),
     }
 }
@@ -176,12 +176,25 @@ fn acknowledge(line: &Line, given: Acknowledge) -> Result<Value, Failure> {
     let Some(command) = subscription.waiting(given.id) else { return Ok(json!({})) };
     let answer = match (given.answer, command.order) {
         (Word::Failed, _) => Err(Fault::new(FaultKind::Failed, given.text)),
-        (Word::Ready, Order::Start) => Ok(Started::Ready),
-        (Word::Later, Order::Start) => Ok(Started::Later),
-        // What a start would be; of a stop, only that it is done is passed on.
-        (Word::Stopped, Order::Stop(_)) => Ok(Started::Later),
-        (_, Order::Start) => return Err(bad("a start is answered ready, later or failed")),
-        (_, Order::Stop(_)) => return Err(bad("a stop is answered stopped or failed")),
+        (Word::Unsupported, _) => Err(Fault::new(FaultKind::Unsupported, given.text)),
+        (Word::Ready, Order::Start(_)) => Ok(json!(Started::Ready)),
+        (Word::Later, Order::Start(_)) => Ok(json!(Started::Later)),
+        (Word::Stopped, Order::Stop(..)) => Ok(json!(Done {})),
+        (Word::Serving, Order::Sessions) => {
+            Ok(json!(Sessions { client_keys: given.serving.unwrap_or_default() }))
+        }
+        (Word::Exercised, Order::Exercise(..)) => {
+            Ok(json!(Exercised { moved: given.moved.unwrap_or_default() }))
+        }
+        (_, order) => {
+            let wanted = match order {
+                Order::Start(_) => "ready, later",
+                Order::Stop(..) => "stopped",
+                Order::Sessions => "serving",
+                Order::Exercise(..) => "exercised",
+            };
+            return Err(bad(format_args!("this command is answered {wanted} or failed")));
+        }
     };
     line.answered(&subscription, given.id, answer, given.service.map(Description));
     Ok(json!({}))

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use abi_stable::erased_types::TD_Opaque;
+use privatix_plugin_api::abi::{CoreInterface, CoreInterface_TO, Future, FutureExt};
 use privatix_plugin_api::message::{ClientKey, Done, Health, ModuleRequest, Started, StopReason};
 use privatix_plugin_api::{Fault, FaultKind};
 use serde_json::{Value, json};
@@ -8,9 +10,20 @@ use uuid::Uuid;
 
 use super::*;
 
+/// A core that is not asked here.
+struct Nobody;
+
+impl CoreInterface for Nobody {
+    fn call(&self, _: Bytes<u8>) -> Future<Bytes<u8>> {
+        std::future::ready(Bytes::new()).into_ffi()
+    }
+}
+
 fn line() -> Arc<Line> {
     let caller = Caller { product: Uuid::new_v4(), name: "mine".into() };
-    Arc::new(Line::new(caller, &json!({ "name": "mine" }), Arc::default()))
+    let core = CoreInterface_TO::from_value(Nobody, TD_Opaque);
+    let (gate, registry) = (Arc::default(), Arc::default());
+    Arc::new(Line::new(caller, core, gate, &json!({ "name": "mine" }), registry))
 }
 
 fn pushed() -> Way {
@@ -38,9 +51,9 @@ fn command(
     tokio::spawn(async move { line.call(&request).await })
 }
 
-async fn served(line: &Line) -> usize {
-    let sessions = line.call(&ModuleRequest::Sessions).await.expect("answered");
-    sessions["clientKeys"].as_array().expect("a list").len()
+/// How many channels it is known to serve.
+fn served(line: &Line) -> usize {
+    line.lock().serving.len()
 }
 
 #[tokio::test]
@@ -63,27 +76,27 @@ async fn what_is_answered_is_what_the_command_is_answered_with() {
     let subscription = join(&line, Style::Answered, pushed());
     let channel = ClientKey(Uuid::new_v4());
     for (answer, expected) in [
-        (Ok(Started::Ready), Ok(json!("ready"))),
-        (Ok(Started::Later), Ok(json!("later"))),
+        (Ok(json!(Started::Ready)), Ok(json!("ready"))),
+        (Ok(json!(Started::Later)), Ok(json!("later"))),
         (Err(Fault::new(FaultKind::Failed, "no")), Err(FaultKind::Failed)),
     ] {
         let waiting = command(&line, start(channel));
         let told = subscription.next(0).await.expect("told");
-        assert_eq!((told.channel, told.order), (channel, Order::Start));
+        assert_eq!(told.order, Order::Start(channel));
         // Being told is not enough.
         line.told(&subscription, told.number);
-        line.answered(&subscription, told.number + 1, Ok(Started::Ready), None);
+        line.answered(&subscription, told.number + 1, Ok(json!("ready")), None);
         assert!(!waiting.is_finished());
         line.answered(&subscription, told.number, answer, None);
         let outcome = waiting.await.expect("no panic").map_err(|fault| fault.kind);
         assert_eq!(outcome, expected);
     }
-    assert_eq!(served(&line).await, 1);
+    assert_eq!(served(&line), 1);
     let waiting = command(&line, stop(channel));
     let told = subscription.next(0).await.expect("told");
-    line.answered(&subscription, told.number, Ok(Started::Later), None);
+    line.answered(&subscription, told.number, Ok(json!(Done {})), None);
     assert_eq!(waiting.await.expect("no panic"), Ok(json!(Done {})));
-    assert_eq!(served(&line).await, 0);
+    assert_eq!(served(&line), 0);
 }
 
 #[tokio::test]
@@ -126,6 +139,27 @@ async fn what_was_not_answered_when_a_subscription_ends_was_not_told() {
 }
 
 #[tokio::test]
+async fn who_can_say_what_it_serves_is_asked() {
+    let line = line();
+    let channel = ClientKey(Uuid::new_v4());
+    let told = join(&line, Style::Told, pushed());
+    let none = line.call(&ModuleRequest::Sessions).await.expect("answered");
+    assert_eq!(none, json!({ "clientKeys": [] }));
+    drop(told);
+    let subscription = join(&line, Style::Answered, pushed());
+    for (answer, expected) in [
+        (Ok(json!({ "clientKeys": [channel] })), json!({ "clientKeys": [channel] })),
+        (Err(Fault::new(FaultKind::Failed, "what?")), json!({ "clientKeys": [] })),
+    ] {
+        let waiting = command(&line, ModuleRequest::Sessions);
+        let asked = subscription.next(0).await.expect("asked");
+        assert_eq!(asked.order, Order::Sessions);
+        line.answered(&subscription, asked.number, answer, None);
+        assert_eq!(waiting.await.expect("no panic"), Ok(expected));
+    }
+}
+
+#[tokio::test]
 async fn the_same_connection_may_subscribe_anew() {
     let (line, way) = (line(), pushed());
     let first = join(&line, Style::Told, way);
@@ -144,8 +178,8 @@ async fn a_command_that_nobody_waits_for_any_more_is_not_told() {
     assert!(waiting.await.is_err());
     assert_eq!(subscription.waiting(told.number), None);
     assert_eq!(subscription.ask(0, Duration::ZERO).await, Some(Vec::new()));
-    line.answered(&subscription, told.number, Ok(Started::Ready), None);
-    assert_eq!(served(&line).await, 0);
+    line.answered(&subscription, told.number, Ok(json!(Started::Ready)), None);
+    assert_eq!(served(&line), 0);
 }
 
 #[tokio::test]
@@ -168,6 +202,8 @@ async fn a_line_that_is_over_takes_nobody() {
     let subscription = join(&line, Style::Answered, pushed());
     line.end();
     assert_eq!(subscription.next(0).await, Err(Ended::Over));
+    let fault = line.call(&ModuleRequest::Sessions).await.expect_err("over");
+    assert_eq!(fault.kind, FaultKind::Stopped);
     let again = line.subscribe("x".into(), Style::Told, pushed(), None);
     assert!(again.is_err());
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use privatix_host::modules::gateway::{Gate, Gateway};
 use privatix_host::modules::generation::Generation;
 use privatix_host::modules::line::Line;
 use privatix_host::modules::router::Router;
@@ -24,7 +25,9 @@ pub(super) async fn connect(
 ) -> anyhow::Result<Vec<Arc<CoreObject>>> {
     let token = service.token_make("bench").await.map_err(|refused| anyhow!("{refused}"))?.token;
     let caller = Caller { product: seed::PRODUCT, name: "bench".into() };
-    let line = Line::new(caller, &json!({}), Arc::default());
+    let gate = Arc::new(Gate::default());
+    let core_of_host = Gateway::object(service.clone(), caller.clone(), Arc::clone(&gate));
+    let line = Line::new(caller, core_of_host, gate, &json!({}), Arc::default());
     let router = Arc::new(Router::default());
     router.open(seed::PRODUCT, Arc::new(Generation::standalone(Arc::new(line), &timeouts())));
     let listener = TcpListener::bind("127.0.0.1:0").await?;

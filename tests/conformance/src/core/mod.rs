@@ -7,6 +7,7 @@
 
 mod pair;
 mod party;
+mod program;
 mod script;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use privatix_host::modules::copy::Quiet;
 use privatix_host::modules::examine::{Checked, Terms, examine};
+use privatix_host::modules::manifest_file;
 use privatix_host::modules::package::{PackageFiles, scan};
 use privatix_host::modules::problem::Problem;
 use privatix_plugin_api::manifest::{Manifest, Role};
@@ -88,6 +90,11 @@ impl Bench {
     /// # Errors
     /// What the host refuses in it.
     pub fn manifest(&self) -> Result<Manifest, Finding> {
+        if self.subject.program.is_some() {
+            let file = format!("{}.module.json", self.name());
+            let bytes = std::fs::read(self.subject.plugins.join(&file))?;
+            return Ok(manifest_file::manifest(&file, &bytes)?);
+        }
         Ok(privatix_host::modules::inspect::inspect(&self.library()?)?)
     }
 
