@@ -65,13 +65,10 @@ class Channel:
         self.lock = threading.RLock()
         self.connections = set()
         self.session, self.used, self.reported = None, 0, 0
-        self.stopped = False
 
     def open(self, *connections):
-        """A user has come. The first one opens a session; False where none may be opened."""
+        """A user has come. The first one opens a session; False where the host allows none."""
         with self.lock:
-            if self.stopped:
-                return False
             if self.session is None:
                 try:
                     started = self.host.call("startSession", clientKey=self.key)
@@ -125,16 +122,14 @@ class Channel:
     def cut(self):
         with self.lock:
             for connection in self.connections:
-                shut(connection)
+                shut(connection)  # which ends its thread, and that closes it
 
     def stop(self):
-        """No access from now on; returns when the session is over."""
-        with self.lock:
-            self.stopped = True
-            self.cut()
+        """Cuts every user; returns when the session is over. Who comes later is asked for anew."""
         while True:
+            self.cut()
             with self.lock:
-                if self.session is None:
+                if self.session is None and not self.connections:
                     return
             time.sleep(0.02)
 
@@ -184,9 +179,11 @@ class Agent:
         product = {"externalIP": address.rsplit(":", 1)[0], "address": address}
         host.insist("setProductConfig", config=product)
 
+    def serving(self):
+        return [key for key, channel in list(self.channels.items()) if channel.session]
+
     def start(self, key):
-        self.channels.setdefault(key, Channel(self.host, key)).stopped = False
-        return {"answer": "ready"}
+        return {"answer": "ready"}  # it listens already, and the host says who may come in
 
     def stop(self, key):
         channel = self.channels.get(key)
@@ -203,14 +200,17 @@ class Agent:
                 print(f"nobody logged in: {error}", file=sys.stderr, flush=True)
                 return
             channel = self.channels.setdefault(key, Channel(self.host, key))
-            if not channel.open(connection):
-                return
             try:
                 connection.settimeout(None)
                 connection.sendall(b"ok\n")
-                while words := connection.recv(65536):
+                words = connection.recv(65536)
+                # A session begins with the first words: who only looks in uses nothing.
+                if not words or not channel.open(connection):
+                    return
+                while words:
                     connection.sendall(words.upper())
                     channel.count(2 * len(words))
+                    words = connection.recv(65536)
             except OSError:
                 pass
             finally:
@@ -222,30 +222,39 @@ class Client:
 
     def __init__(self, host, config):
         self.host, self.config = host, config
-        self.channels, self.listeners = {}, {}
+        self.channels, self.ports = {}, {}
+        self.lock = threading.Lock()
+
+    def serving(self):
+        return list(self.ports)
 
     def start(self, key):
-        self.stop(key)  # a start comes again when the access message has changed
         access = self.host.insist("getAccess", clientKey=key)
         login(access).close()  # whoever cannot log in is not ready
-        channel = self.channels[key] = Channel(self.host, key)
-        serve = lambda connection: self.serve(connection, channel, access)
-        listener, address = listen(self.config.get("listen", "127.0.0.1:0"), serve)
-        self.listeners[key] = listener
-        return {"answer": "ready", "service": {"address": address}}
+        with self.lock:
+            # A start comes again, too, when nothing or only the access message has changed.
+            if key not in self.ports:
+                channel = self.channels.setdefault(key, Channel(self.host, key))
+                serve = lambda connection: self.serve(connection, channel)
+                listener, address = listen(self.config.get("listen", "127.0.0.1:0"), serve)
+                self.ports[key] = (listener, address)
+            self.channels[key].access = access
+            return {"answer": "ready", "service": {"address": self.ports[key][1]}}
 
     def stop(self, key):
-        if key in self.listeners:
-            listener = self.listeners.pop(key)
+        with self.lock:
+            listener, _ = self.ports.pop(key, (None, None))
+            channel = self.channels.pop(key, None)
+        if listener:
             shut(listener)
             listener.close()
-        if key in self.channels:
-            self.channels.pop(key).stop()
+        if channel:
+            channel.stop()
 
-    def serve(self, user, channel, access):
+    def serve(self, user, channel):
         with user:
             try:
-                agent = login(access)
+                agent = login(channel.access)
             except OSError as error:
                 print(f"no way to the agent: {error}", file=sys.stderr, flush=True)
                 return
@@ -281,10 +290,6 @@ def carry(source, sink, channel):
     shut(sink)
 
 
-def serving(side):
-    return [key for key, channel in list(side.channels.items()) if not channel.stopped]
-
-
 def obey(host, side, subscription, command):
     """Carries a command out, and says so."""
     key, answer = command.get("clientKey"), {}
@@ -295,7 +300,7 @@ def obey(host, side, subscription, command):
             side.stop(key)
             answer = {"answer": "stopped"}
         elif command["command"] == "sessions":
-            answer = {"answer": "serving", "serving": serving(side)}
+            answer = {"answer": "serving", "serving": side.serving()}
         else:
             answer = {"answer": "unsupported"}
     except (Refused, OSError) as error:
@@ -327,7 +332,7 @@ def serve(host, sides):
                 side = {"agent": Agent, "client": Client}[card["role"]](host, card["config"])
                 sides.append(side)
                 print(f"{card['name']}: {card['role']}", file=sys.stderr, flush=True)
-            subscription = host.call("subscribe", serving=serving(side))["subscription"]
+            subscription = host.call("subscribe", serving=side.serving())["subscription"]
             seen = 0
             while True:
                 asked = host.call(

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod calls;
+mod check;
 mod commands;
 mod hostile;
 mod package;
