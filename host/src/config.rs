@@ -84,6 +84,8 @@ pub struct Config {
     pub channels: Channels,
     /// Section `[exchange]`.
     pub exchange: Exchange,
+    /// Section `[standalone]`.
+    pub standalone: Standalone,
     /// Section `[agent]`.
     pub agent: Agent,
     /// Section `[client]`.
@@ -148,6 +150,26 @@ pub struct Exchange {
     /// Connections a client address may have at a time.
     #[serde(deserialize_with = "fields::count")]
     pub connections_per_address: u32,
+}
+
+/// The way of standalone modules to this node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub struct Standalone {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Where the node listens.
+    pub listen: SocketAddr,
+    /// The certificate with which it speaks TLS.
+    #[serde(deserialize_with = "fields::path_or_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    #[serde(deserialize_with = "fields::path_or_none")]
+    pub tls_key: Option<PathBuf>,
+    /// Connections at a time.
+    #[serde(deserialize_with = "fields::count")]
+    pub connections: u32,
 }
 
 /// Whose orders an agent accepts.
@@ -289,9 +311,13 @@ impl Config {
         ] {
             *path = home.join(&path);
         }
-        for path in
-            [&mut self.exchange.tls_cert, &mut self.exchange.tls_key, &mut self.client.ca_file]
-        {
+        for path in [
+            &mut self.exchange.tls_cert,
+            &mut self.exchange.tls_key,
+            &mut self.standalone.tls_cert,
+            &mut self.standalone.tls_key,
+            &mut self.client.ca_file,
+        ] {
             *path = path.take().map(|path| home.join(path));
         }
         self.home = home.to_owned();

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use crate::modules::Modules;
 use crate::modules::probe::Prober;
 use crate::operator::{self, Api};
 use crate::service::{Service, Settings};
+use crate::standalone::{self, Desk};
 use crate::store::Store;
 use crate::{billing, config, logging};
 
@@ -43,6 +44,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("the database {}", config.database.display()))?;
     let endpoint = endpoint(&config).await?;
+    let programs = standalone_endpoint(&config).await?;
     let identity = identity::read(&home.join(identity::FILE_NAME))?;
     check_allowlist(&config)?;
     let settings = settings(&config, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
@@ -59,9 +61,11 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
         peer: peer.clone(),
     };
     let listener = operator::listen(&config.socket)?;
+    let desk = Desk { service: service.clone(), router: modules.router.clone() };
     let (stop, stopped) = watch::channel(false);
     let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
     let billing = tokio::spawn(billing_run(service.clone(), peer.clone(), stopped.clone()));
+    let standalone = tokio::spawn(standalone_run(programs, desk, stopped.clone()));
     let exchange = tokio::spawn(exchange_run(endpoint, service, peer, config.clone(), stopped));
     tell(&[NotifyState::Ready]);
     let (role, home) = (config.role.as_str(), config.home.display().to_string());
@@ -82,6 +86,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     // No request is answered from here on; what was under way was for modules that are gone.
     stop.send_replace(true);
     operator.abort();
+    standalone.abort();
     exchange.abort();
     billing.abort();
     // The socket may have been replaced by hand; then there is nothing to remove.
@@ -106,7 +111,8 @@ async fn endpoint(config: &Config) -> anyhow::Result<Option<Endpoint>> {
     if config.role != Role::Agent {
         return Ok(None);
     }
-    let tls = certificate(config)?;
+    let files = (&config.exchange.tls_cert, &config.exchange.tls_key);
+    let tls = certificate("exchange", files)?;
     let address = config.exchange.listen;
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("listening for clients on {address}"))?;
@@ -137,15 +143,63 @@ async fn endpoint(config: &Config) -> anyhow::Result<Option<Endpoint>> {
     Ok(Some(Endpoint { listener, url, tls }))
 }
 
-fn certificate(config: &Config) -> anyhow::Result<Option<Arc<Certificate>>> {
-    let (cert, key) = match (&config.exchange.tls_cert, &config.exchange.tls_key) {
+fn certificate(
+    section: &str,
+    files: (&Option<PathBuf>, &Option<PathBuf>),
+) -> anyhow::Result<Option<Arc<Certificate>>> {
+    let (cert, key) = match files {
         (None, None) => return Ok(None),
         (Some(cert), Some(key)) => (cert.clone(), key.clone()),
-        (Some(_), None) => bail!("exchange.tls_key is needed beside exchange.tls_cert"),
-        (None, Some(_)) => bail!("exchange.tls_cert is needed beside exchange.tls_key"),
+        (Some(_), None) => bail!("{section}.tls_key is needed beside {section}.tls_cert"),
+        (None, Some(_)) => bail!("{section}.tls_cert is needed beside {section}.tls_key"),
     };
     let loaded = Certificate::load(tls::Files { cert, key });
-    Ok(Some(Arc::new(loaded.context("exchange.tls_cert and exchange.tls_key")?)))
+    let loaded = loaded.with_context(|| format!("{section}.tls_cert and {section}.tls_key"))?;
+    Ok(Some(Arc::new(loaded)))
+}
+
+/// Where standalone modules come. What they show is a password, so beyond loopback nobody may listen.
+async fn standalone_endpoint(config: &Config) -> anyhow::Result<Option<standalone::Endpoint>> {
+    let config = &config.standalone;
+    if !config.enabled {
+        return Ok(None);
+    }
+    let tls = certificate("standalone", (&config.tls_cert, &config.tls_key))?;
+    let address = config.listen;
+    if tls.is_none() && !address.ip().is_loopback() {
+        bail!(
+            "standalone.listen = \"{address}\" is not loopback: it needs standalone.tls_cert and \
+             standalone.tls_key"
+        );
+    }
+    let listener = TcpListener::bind(address).await;
+    let listener =
+        listener.with_context(|| format!("listening for standalone modules on {address}"))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
+    tracing::info!(url, "listening for standalone modules");
+    Ok(Some(standalone::Endpoint { listener, tls, connections: config.connections }))
+}
+
+async fn standalone_run(
+    endpoint: Option<standalone::Endpoint>,
+    desk: Desk,
+    stopped: watch::Receiver<bool>,
+) {
+    let Some(endpoint) = endpoint else { return };
+    let renewed = follow(endpoint.tls.clone());
+    tokio::select! {
+        () = standalone::serve(endpoint, desk, stopped) => {}
+        () = renewed => {}
+    }
+}
+
+/// Uses new certificates as they come; for ever.
+async fn follow(tls: Option<Arc<Certificate>>) {
+    match tls {
+        Some(tls) => tls.follow().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The way to agents; an agent has none to go to.
@@ -200,12 +254,7 @@ async fn exchange_run(
         requests_per_minute: config.exchange.requests_per_minute,
         connections_per_address: config.exchange.connections_per_address,
     };
-    let renewed = async {
-        match &tls {
-            Some(tls) => tls.follow().await,
-            None => std::future::pending().await,
-        }
-    };
+    let renewed = follow(tls.clone());
     tokio::select! {
         () = server::serve(listener, service, limits, tls.clone(), until(stopped)) => {}
         () = renewed => {}

@@ -1,6 +1,6 @@
 //! The privatix host: loads service modules and routes the Service API between them and the core.
 //!
-//! Dependencies point downwards: `cli`, `daemon` → `operator`, `exchange`, `billing`, `modules` → `service` → `store` →
+//! Dependencies point downwards: `cli`, `daemon` → `operator`, `exchange`, `billing`, `standalone`, `modules` → `service` → `store` →
 //! `domain`. See ARCHITECTURE.md.
 
 pub mod billing;
@@ -14,6 +14,7 @@ pub mod logging;
 pub mod modules;
 pub mod operator;
 pub mod service;
+pub mod standalone;
 pub mod store;
 
 /// An error and its causes in one line.

@@ -32,6 +32,8 @@ pub enum ErrorName {
     UsageWentBackwards,
     /// The request cannot be read.
     BadRequest,
+    /// A standalone module's subscription that is over.
+    SubscriptionNotFound,
     /// An error of a newer Service API.
     #[serde(other)]
     Unknown,
@@ -58,6 +60,7 @@ impl ErrorName {
             Self::Unsupported => "unsupported call",
             Self::UsageWentBackwards => "usage went backwards",
             Self::BadRequest => "bad request",
+            Self::SubscriptionNotFound => "subscription not found",
             Self::Unknown => "unknown error",
         }
     }
@@ -167,6 +170,7 @@ mod tests {
             (ErrorName::Unsupported, 1_236_233, "unsupported call"),
             (ErrorName::UsageWentBackwards, 1_236_234, "usage went backwards"),
             (ErrorName::BadRequest, 1_236_235, "bad request"),
+            (ErrorName::SubscriptionNotFound, 1_236_236, "subscription not found"),
         ] {
             assert_eq!((name.number(), name.text()), (number, text));
         }

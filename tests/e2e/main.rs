@@ -20,6 +20,7 @@ mod proxy;
 mod refusals;
 mod replacement;
 mod silent;
+mod standalone;
 mod trade;
 mod tutorial;
 mod vpn;

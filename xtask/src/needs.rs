@@ -31,7 +31,7 @@ enum Source {
     Machine(&'static str),
 }
 
-const TABLE: [Need; 8] = [
+const TABLE: [Need; 9] = [
     Need {
         name: "a C compiler",
         seen_by: &["cc", "--version"],
@@ -57,6 +57,13 @@ const TABLE: [Need; 8] = [
     tool("nft", &["nft", "--version"], "nftables"),
     tool("ip", &["ip", "-Version"], "iproute2"),
     tool("iperf3", &["iperf3", "--version"], "iperf3"),
+    Need {
+        name: "python3",
+        seen_by: &["python3", "--version"],
+        source: Source::Apt("python3-minimal"),
+        steps: &[],
+        tests: &["in_python"],
+    },
     Need {
         name: "root with network namespaces and tun",
         // Nothing stays of it.

@@ -9,11 +9,13 @@ use clap::Subcommand;
 
 use super::new_module::{self, NewModule};
 use super::{host, output};
+use crate::clock::UnixSeconds;
 use crate::config::{self, Config};
 use crate::modules::probe::Prober;
 use crate::modules::problem::Problem;
-use crate::modules::registry::ModuleView;
+use crate::modules::registry::{ConnectionView, ModuleView};
 use crate::modules::{cleanup, inspect};
+use crate::service::NewToken;
 use crate::{clock, daemon};
 
 #[derive(Debug, Subcommand)]
@@ -27,6 +29,12 @@ pub(super) enum Command {
     },
     /// Why a module is not running, and how to mend it
     Explain {
+        /// The module
+        name: String,
+    },
+    /// Make the token by which a standalone module shows who it is; it is shown once, and the one
+    /// before is void
+    Token {
         /// The module
         name: String,
     },
@@ -57,6 +65,11 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
         Command::Explain { name } => {
             let module = get(home, &name).await?;
             if json { output::json(&module) } else { output::text(&explain(&module)) }
+        }
+        Command::Token { name } => {
+            let path = format!("/v1/modules/{}/token", output::segment(&name));
+            let made: NewToken = host(home)?.post(&path, &()).await?;
+            if json { output::json(&made) } else { output::text(&made.token) }
         }
         Command::Cleanup { name } => clean_up(home, &name, json).await,
         Command::New(request) => new_module::new(&request),
@@ -96,7 +109,16 @@ fn note(module: &ModuleView) -> String {
         let problem = candidate.problem.as_ref().map(ToString::to_string).unwrap_or_default();
         return format!("new version {}: {problem}", candidate.state.as_str());
     }
+    if let Some(connection) = &module.connection {
+        return words(connection, clock::unix_now());
+    }
     module.health.clone().unwrap_or_default()
+}
+
+/// Whether a standalone module's program is there, and for how long it has been so.
+fn words(connection: &ConnectionView, now: UnixSeconds) -> String {
+    let word = if connection.connected { "connected" } else { "not connected" };
+    format!("{word} for {}", output::ago(connection.since, now))
 }
 
 fn show(module: &ModuleView) -> String {
@@ -114,9 +136,18 @@ fn show(module: &ModuleView) -> String {
             format!("version            {}", version.version),
             format!("product            {}", version.product_id),
             format!("service API        {}", version.api_version),
-            format!("library            {}", version.library),
-            format!("sealed             {}", if version.sealed { "yes" } else { "no" }),
         ]);
+        if version.standalone {
+            lines.push(format!("manifest           {}", version.library));
+        } else {
+            lines.extend([
+                format!("library            {}", version.library),
+                format!("sealed             {}", if version.sealed { "yes" } else { "no" }),
+            ]);
+        }
+    }
+    if let Some(connection) = &module.connection {
+        lines.push(format!("program            {}", words(connection, now)));
     }
     if let Some(health) = &module.health {
         lines.push(format!("health             {health}"));

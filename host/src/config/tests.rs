@@ -67,6 +67,13 @@ fn the_shortest_file_gives_the_defaults() {
             requests_per_minute: 3000,
             connections_per_address: 64,
         },
+        standalone: Standalone {
+            enabled: false,
+            listen: ([127, 0, 0, 1], 8482).into(),
+            tls_cert: None,
+            tls_key: None,
+            connections: 1024,
+        },
         agent: Agent {
             orders: OrderPolicy::Allowlist,
             allowlist: Vec::new(),
@@ -94,6 +101,7 @@ fn values_of_the_file() {
         ("plugins_dir = '/srv/p'", "/plugins_dir", json!("/srv/p")),
         ("plugins_dir = 'a/b'", "/plugins_dir", json!("/n/a/b")),
         ("exchange.tls_key = 'a/b'", "/exchange/tls_key", json!("/n/a/b")),
+        ("standalone.tls_cert = 'a/b'", "/standalone/tls_cert", json!("/n/a/b")),
         ("client.ca_file = '/etc/ca.pem'", "/client/ca_file", json!("/etc/ca.pem")),
         ("client.ca_file = ''", "/client/ca_file", json!(null)),
         ("removal_grace = 0", "/removal_grace", seconds(0)),

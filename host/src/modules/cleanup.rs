@@ -73,7 +73,8 @@ pub async fn run(
 ) -> Result<Vec<String>, CleanupError> {
     prepare_all(config)?;
     let checked = find(config, name)?;
-    prober.probe(&checked.library).await.map_err(CleanupError::Refused)?;
+    let library = checked.library().ok_or_else(|| CleanupError::Unsupported(name.to_owned()))?;
+    prober.probe(library).await.map_err(CleanupError::Refused)?;
     let data_dir = private_dir(&config.data_dir, name).map_err(at(&config.data_dir))?;
     let host = HostInfo {
         api_version: checked.api_version,
@@ -85,7 +86,7 @@ pub async fn run(
     };
     let gate = Arc::new(Gate::default());
     let created =
-        Generation::create(checked.library.clone(), nobody(), &host, gate, &config.module).await;
+        Generation::create(library.to_owned(), nobody(), &host, gate, &config.module).await;
     let generation = created.map_err(|error| CleanupError::NotCreated(told(&error)))?;
     let outcome = generation.call::<Cleaned>(&ModuleRequest::Cleanup, DEADLINE).await;
     generation.retire().await;
@@ -106,6 +107,7 @@ fn find(config: &Config, name: &str) -> Result<Checked, CleanupError> {
         role: config.role,
         cache: config.cache_dir.clone(),
         settings: settings.unwrap_or_else(|| serde_json::json!({})),
+        standalone: true,
     };
     examine::examine(name, &files, &terms, &mut Quiet::default()).map_err(CleanupError::Refused)
 }

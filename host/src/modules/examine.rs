@@ -1,15 +1,20 @@
 //! From files to a verdict: taken in, inspected, templates checked, settings checked.
 //!
-//! Nothing of the module runs here. Blocking: the caller gives it a thread.
+//! A module is a library, whose manifest is inside it, or a program elsewhere, whose manifest is a
+//! file; the rest of the checks is the same. Nothing of the module runs here. Blocking: the caller
+//! gives it a thread.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use privatix_plugin_api::json::hex;
 use privatix_plugin_api::manifest::{Manifest, Role, unsealed};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::copy::{self, MAX_LIBRARY, MAX_TEMPLATE, Quiet};
 use super::inspect;
+use super::manifest_file::ManifestFile;
 use super::package::{FileEntry, PackageFiles};
 use super::problem::{Code, Problem};
 use crate::domain::template::{SettingsSchema, Template, TemplateKind};
@@ -23,19 +28,33 @@ pub struct Terms {
     pub cache: PathBuf,
     /// `[modules.<name>]`, an object.
     pub settings: Value,
+    /// Whether standalone modules can come here.
+    pub standalone: bool,
+}
+
+/// What there is of a module in this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// A library that is loaded into the host.
+    InProcess {
+        /// The private copy.
+        library: PathBuf,
+    },
+    /// A program elsewhere, which speaks the Service API over the network.
+    Standalone,
 }
 
 /// A package that may be started.
 #[derive(Debug)]
 pub struct Checked {
-    /// What the library says of itself.
+    /// What the module says of itself.
     pub manifest: Manifest,
     /// The Service API version to speak.
     pub api_version: u32,
-    /// The private copy.
-    pub library: PathBuf,
-    /// SHA-256 of the library.
-    pub library_hash: String,
+    /// Where its code is.
+    pub form: Form,
+    /// SHA-256 of the library, or of the manifest's file.
+    pub content_hash: String,
     /// The access template.
     pub access: Template,
     /// The offering template, where there is one.
@@ -45,10 +64,21 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Whether both are the same library with the same templates.
+    /// Whether both are the same module with the same templates; an offering template that only one
+    /// has does not count.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.library_hash == other.library_hash
-            && self.manifest.templates == other.manifest.templates
+        let offerings = self.offering.as_ref().zip(other.offering.as_ref());
+        self.content_hash == other.content_hash
+            && self.access.hash() == other.access.hash()
+            && offerings.is_none_or(|(one, other)| one.hash() == other.hash())
+    }
+
+    /// The private copy of its library, if it has one.
+    pub fn library(&self) -> Option<&Path> {
+        match &self.form {
+            Form::InProcess { library } => Some(library),
+            Form::Standalone => None,
+        }
     }
 
     /// Whether any altered byte of the library would be noticed.
@@ -57,7 +87,7 @@ impl Checked {
     }
 }
 
-/// Checks a package whose library is there.
+/// Checks a package whose library or manifest is there.
 ///
 /// # Errors
 /// The first problem. `BeingWritten` and `TemplateMissing` mean that it is not complete yet.
@@ -70,23 +100,69 @@ pub fn examine(
     if let Some(problem) = &files.problem {
         return Err(problem.clone());
     }
-    let library = files.library.as_ref().ok_or_else(|| library_missing(name))?;
+    match (&files.library, &files.manifest) {
+        (Some(library), _) => in_process(name, library, files, terms, quiet),
+        (None, Some(manifest)) => standalone(name, manifest, files, terms, quiet),
+        (None, None) => Err(library_missing(name)),
+    }
+}
+
+fn in_process(
+    name: &str,
+    library: &FileEntry,
+    files: &PackageFiles,
+    terms: &Terms,
+    quiet: &mut Quiet,
+) -> Result<Checked, Problem> {
     let bytes = copy::read_settled(library, MAX_LIBRARY, quiet)?;
     let manifest = inspect::inspect(&bytes)?;
     let api_version = inspect::verdict(&manifest, name, terms.role)?;
-    let access = Some(manifest.templates.access.as_str());
-    let access = template(name, TemplateKind::Access, access, files.access.as_ref(), quiet)?;
+    let noted = Noted::Hash(&manifest.templates.access);
+    let access = template(name, TemplateKind::Access, &noted, files.access.as_ref(), quiet)?;
     let access = access.ok_or_else(|| template_missing(name, TemplateKind::Access))?;
-    let noted = manifest.templates.offering.as_deref();
-    let offering = template(name, TemplateKind::Offering, noted, files.offering.as_ref(), quiet)?;
+    let noted = manifest.templates.offering.as_deref().map_or(Noted::None, Noted::Hash);
+    let offering = template(name, TemplateKind::Offering, &noted, files.offering.as_ref(), quiet)?;
     if offering.is_none() && terms.role == Role::Agent {
         return Err(template_missing(name, TemplateKind::Offering));
     }
     check_settings(name, &manifest, &terms.settings)?;
-    let (library, library_hash) =
+    let (library, content_hash) =
         copy::keep(&terms.cache, &bytes).map_err(|error| not_kept(&terms.cache, &error))?;
+    let form = Form::InProcess { library };
     let settings = terms.settings.clone();
-    Ok(Checked { manifest, api_version, library, library_hash, access, offering, settings })
+    Ok(Checked { manifest, api_version, form, content_hash, access, offering, settings })
+}
+
+fn standalone(
+    name: &str,
+    manifest: &FileEntry,
+    files: &PackageFiles,
+    terms: &Terms,
+    quiet: &mut Quiet,
+) -> Result<Checked, Problem> {
+    let bytes = copy::read_settled(manifest, MAX_TEMPLATE, quiet)?;
+    let file = ManifestFile::read(&manifest.name(), &bytes)?;
+    let noted = file.templates.clone();
+    let mut manifest = file.manifest;
+    let api_version = inspect::verdict(&manifest, name, terms.role)?;
+    if !terms.standalone {
+        return Err(standalone_off());
+    }
+    let of = |hash: &Option<String>| hash.clone().map_or(Noted::Any, Noted::Written);
+    let access =
+        template(name, TemplateKind::Access, &of(&noted.access), files.access.as_ref(), quiet)?;
+    let access = access.ok_or_else(|| template_missing(name, TemplateKind::Access))?;
+    let noted = of(&noted.offering);
+    let offering = template(name, TemplateKind::Offering, &noted, files.offering.as_ref(), quiet)?;
+    if offering.is_none() && terms.role == Role::Agent {
+        return Err(template_missing(name, TemplateKind::Offering));
+    }
+    manifest.templates.access = access.hash().to_owned();
+    manifest.templates.offering = offering.as_ref().map(|template| template.hash().to_owned());
+    check_settings(name, &manifest, &terms.settings)?;
+    let content_hash = hex(&Sha256::digest(&bytes));
+    let (form, settings) = (Form::Standalone, terms.settings.clone());
+    Ok(Checked { manifest, api_version, form, content_hash, access, offering, settings })
 }
 
 /// The problem of a package of which only templates are there.
@@ -94,32 +170,71 @@ pub fn library_missing(name: &str) -> Problem {
     Problem::new(
         Code::LibraryMissing,
         "templates without their library",
-        format!("lib{name}.so"),
+        format!("lib{name}.so, or {name}.module.json of a standalone module"),
         format!("copy lib{name}.so into the plugins directory"),
     )
 }
 
-/// Reads the template of a kind; `None` where its file is not there or the library knows none.
+/// What a manifest says of a template.
+enum Noted<'m> {
+    /// There is none.
+    None,
+    /// Nothing.
+    Any,
+    /// The one that the library was built with.
+    Hash(&'m str),
+    /// The same, in a manifest that was written by hand.
+    Written(String),
+}
+
+impl Noted<'_> {
+    /// The problem with a template that is another one.
+    fn mismatch(&self, name: &str, file: &str, hash: &str) -> Option<Problem> {
+        let (noted, required, mend) = match self {
+            Self::None | Self::Any => return None,
+            Self::Hash(noted) => (
+                *noted,
+                format!("the template the library was built with: {noted}"),
+                format!("copy lib{name}.so and its templates from one build"),
+            ),
+            Self::Written(noted) => (
+                noted.as_str(),
+                format!("the template that {name}.module.json names: {noted}"),
+                format!("copy the template that belongs to it, or correct {name}.module.json"),
+            ),
+        };
+        (noted != hash).then(|| {
+            let found = format!("{file} has the hash {hash}");
+            Problem::new(Code::TemplateHashMismatch, found, required, mend)
+        })
+    }
+}
+
+/// Reads the template of a kind; `None` where its file is not there or the module knows none.
 fn template(
     name: &str,
     kind: TemplateKind,
-    noted: Option<&str>,
+    noted: &Noted<'_>,
     file: Option<&FileEntry>,
     quiet: &mut Quiet,
 ) -> Result<Option<Template>, Problem> {
-    let (Some(noted), Some(file)) = (noted, file) else { return Ok(None) };
+    let Some(file) = file.filter(|_| !matches!(noted, Noted::None)) else { return Ok(None) };
     let text = copy::read_settled(file, MAX_TEMPLATE, quiet)?;
     let parsed =
         Template::parse(kind, &text).map_err(|error| Problem::template(&file.name(), &error))?;
-    if parsed.hash() != noted {
-        return Err(Problem::new(
-            Code::TemplateHashMismatch,
-            format!("{} has the hash {}", file.name(), parsed.hash()),
-            format!("the template the library was built with: {noted}"),
-            format!("copy lib{name}.so and its templates from one build"),
-        ));
+    match noted.mismatch(name, &file.name(), parsed.hash()) {
+        Some(problem) => Err(problem),
+        None => Ok(Some(parsed)),
     }
-    Ok(Some(parsed))
+}
+
+fn standalone_off() -> Problem {
+    Problem::new(
+        Code::StandaloneOff,
+        "a standalone module, and standalone.enabled = false",
+        "a host that listens for standalone modules",
+        "set enabled = true in [standalone] of the configuration and restart the host",
+    )
 }
 
 fn template_missing(name: &str, kind: TemplateKind) -> Problem {
@@ -129,7 +244,7 @@ fn template_missing(name: &str, kind: TemplateKind) -> Problem {
     };
     Problem::new(
         Code::TemplateMissing,
-        format!("no {name}.{kind}.json beside the library"),
+        format!("no {name}.{kind}.json"),
         format!("the {kind} template{why}"),
         format!("copy {name}.{kind}.json into the plugins directory"),
     )

@@ -1,4 +1,5 @@
-//! One created module object, from `create` to the closing of its gate.
+//! What serves a product: one created module object, from `create` to the closing of its gate, or the
+//! line to a program elsewhere.
 //!
 //! Every command has a deadline. A command that is late goes on inside the module; only the host
 //! stops waiting. Code that blocks a thread keeps that thread: it is counted, not killed.
@@ -7,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use privatix_plugin_api::abi::{Bytes, CoreObject, FfiResult, Future, ModuleObject, ModuleRootRef};
+use privatix_plugin_api::abi::{
+    Bytes, CoreObject, FfiResult, Future, FutureExt, ModuleObject, ModuleRootRef,
+};
 use privatix_plugin_api::message::{
     ClientKey, Description, Done, Health, HostInfo, ModuleRequest, Reply, Sessions, Started,
     StopReason, decode, encode,
@@ -19,6 +22,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::gateway::Gate;
+use super::line::Line;
 use super::load;
 use super::problem::Problem;
 use crate::config::ModuleTimeouts;
@@ -65,9 +69,16 @@ pub enum CreateError {
 
 /// See the module's documentation.
 pub struct Generation {
-    object: ModuleObject,
-    gate: Arc<Gate>,
+    body: Body,
     timeouts: ModuleTimeouts,
+}
+
+/// Where the module is.
+enum Body {
+    /// In this process.
+    Object { object: ModuleObject, gate: Arc<Gate> },
+    /// Wherever its program is.
+    Line(Arc<Line>),
 }
 
 impl Generation {
@@ -84,13 +95,33 @@ impl Generation {
         timeouts: &ModuleTimeouts,
     ) -> Result<Self, CreateError> {
         match Self::make(library, core, host, timeouts).await {
-            Ok(object) => Ok(Self { object, gate, timeouts: timeouts.clone() }),
+            Ok(object) => {
+                Ok(Self { body: Body::Object { object, gate }, timeouts: timeouts.clone() })
+            }
             Err(error) => {
                 // Threads it has left behind may still hold the core.
                 gate.close();
                 Err(error)
             }
         }
+    }
+
+    /// A module whose program is elsewhere.
+    pub fn standalone(line: Arc<Line>, timeouts: &ModuleTimeouts) -> Self {
+        Self { body: Body::Line(line), timeouts: timeouts.clone() }
+    }
+
+    /// The way to its program, if it is elsewhere.
+    pub fn line(&self) -> Option<&Arc<Line>> {
+        match &self.body {
+            Body::Object { .. } => None,
+            Body::Line(line) => Some(line),
+        }
+    }
+
+    /// Whether there is somebody to be told: always, but for a program that is not connected.
+    pub fn is_there(&self) -> bool {
+        self.line().is_none_or(|line| line.is_connected())
     }
 
     async fn make(
@@ -197,30 +228,53 @@ impl Generation {
         request: &ModuleRequest,
         deadline: Duration,
     ) -> Result<T, CommandError> {
-        let answer = self.object.call(Bytes::from(encode(request)));
-        let reply = tokio::time::timeout(deadline, answer)
-            .await
-            .map_err(|_| CommandError::TimedOut(deadline))?;
-        let reply: Reply<T, Fault> =
-            decode(&reply).map_err(|error| unreadable(&crate::chain(&error)))?;
-        Result::from(reply).map_err(CommandError::Fault)
+        let late = |_| CommandError::TimedOut(deadline);
+        match &self.body {
+            Body::Object { object, .. } => {
+                let answer = object.call(Bytes::from(encode(request)));
+                let reply = tokio::time::timeout(deadline, answer).await.map_err(late)?;
+                let reply: Reply<T, Fault> =
+                    decode(&reply).map_err(|error| unreadable(&crate::chain(&error)))?;
+                Result::from(reply).map_err(CommandError::Fault)
+            }
+            Body::Line(line) => {
+                let answer = tokio::time::timeout(deadline, line.call(request)).await;
+                let answer = answer.map_err(late)?.map_err(CommandError::Fault)?;
+                serde_json::from_value(answer).map_err(|error| unreadable(&error.to_string()))
+            }
+        }
     }
 
     /// Any bytes in the place of a command, and whatever the module makes of them; for whoever tests
-    /// that.
+    /// that. A program elsewhere is never sent such.
     pub fn raw(&self, request: &[u8]) -> Future<Bytes<u8>> {
-        self.object.call(Bytes::from(request.to_vec()))
+        match &self.body {
+            Body::Object { object, .. } => object.call(Bytes::from(request.to_vec())),
+            Body::Line(_) => {
+                let fault = Fault::new(FaultKind::Unsupported, "no command");
+                let reply = encode(&Reply::<(), _>::Error(fault));
+                std::future::ready(Bytes::from(reply)).into_ffi()
+            }
+        }
     }
 
     /// Ends the module: it reports its last usage and lets go of everything; then its gate is
-    /// closed. Returns how many threads it left behind.
+    /// closed. A program elsewhere goes on, and comes back when the module does. Returns how many
+    /// threads it left behind.
     pub async fn retire(&self) -> Retired {
+        let (object, gate) = match &self.body {
+            Body::Object { object, gate } => (object, gate),
+            Body::Line(line) => {
+                line.end();
+                return Retired { problem: None, threads: 0 };
+            }
+        };
         let deadline = self.timeouts.shutdown;
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        let answer = self.object.shutdown(deadline_ms);
+        let answer = object.shutdown(deadline_ms);
         // The module keeps the deadline itself; this one is for a module that does not.
         let reply = tokio::time::timeout(deadline + Duration::from_secs(2), answer).await;
-        self.gate.close();
+        gate.close();
         let report = match reply {
             Err(_) => return Retired { problem: Some("no answer to shutdown".into()), threads: 0 },
             Ok(reply) => decode::<ShutdownReport>(&reply),
@@ -234,7 +288,10 @@ impl Generation {
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        self.gate.close();
+        match &self.body {
+            Body::Object { gate, .. } => gate.close(),
+            Body::Line(line) => line.end(),
+        }
     }
 }
 

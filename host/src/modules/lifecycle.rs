@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::examine::Checked;
 use super::gateway::{Gate, Gateway};
 use super::generation::{CommandError, CreateError, Generation};
+use super::line::Line;
 use super::probe::Prober;
 use super::problem::{Code, Problem};
 use super::registry::{Registry, State};
@@ -46,6 +47,8 @@ pub struct Context {
     pub cache_dir: PathBuf,
     /// Settings by module name.
     pub settings: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Whether standalone modules can come here.
+    pub standalone: bool,
     /// Events less important than this need not be sent by modules.
     pub log_level: LogLevel,
     /// Loads libraries elsewhere first.
@@ -56,6 +59,18 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Who serves which product.
     pub router: Arc<Router>,
+}
+
+/// What the program of a standalone module is told about itself.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Card<'c> {
+    name: &'c str,
+    role: Role,
+    product: Uuid,
+    api_version: u32,
+    host_version: &'c str,
+    config: &'c serde_json::Value,
 }
 
 /// A generation that serves, and what it was made from.
@@ -141,12 +156,14 @@ impl Step {
 }
 
 impl Context {
-    /// Has a package's library loaded in another process, once for each content.
+    /// Has a package's library loaded in another process, once for each content. A standalone
+    /// module is in another process anyway.
     ///
     /// # Errors
     /// [`NotUp`].
     pub async fn prove(&self, checked: &Checked) -> Result<(), NotUp> {
-        self.prober.probe(&checked.library).await.map_err(NotUp::refused)
+        let Some(library) = checked.library() else { return Ok(()) };
+        self.prober.probe(library).await.map_err(NotUp::refused)
     }
 
     /// Brings a package up; it is not yet routed to. `served` are the channels that the version
@@ -163,9 +180,13 @@ impl Context {
         self.prove(checked).await?;
         self.register(name, checked).await?;
         let product = checked.manifest.product_id;
+        let Some(library) = checked.library() else {
+            // Its program is told of what is there when it connects.
+            return Ok(Arc::new(self.listen(name, checked)));
+        };
         let earlier = self.service.open_sessions(product).await;
         let earlier = earlier.map_err(|error| NotUp::host("reading the open sessions", &error))?;
-        let generation = Arc::new(self.create(name, checked).await?);
+        let generation = Arc::new(self.create(name, checked, library).await?);
         let outcome = match generation.configure(checked.settings.clone()).await {
             Ok(()) => self.go_on(name, product, &generation, served, &earlier).await,
             Err(error) => Err(NotUp::command(Step::Configure, &error)),
@@ -217,7 +238,30 @@ impl Context {
         registered.map_err(|error| NotUp::host("registering the product", &error))
     }
 
-    async fn create(&self, name: &str, checked: &Checked) -> Result<Generation, NotUp> {
+    /// A generation that waits for its program.
+    fn listen(&self, name: &str, checked: &Checked) -> Generation {
+        let product = checked.manifest.product_id;
+        let card = Card {
+            name,
+            role: self.role,
+            product,
+            api_version: checked.api_version,
+            host_version: env!("CARGO_PKG_VERSION"),
+            config: &checked.settings,
+        };
+        let caller = Caller { product, name: name.into() };
+        let gate = Arc::new(Gate::default());
+        let core = Gateway::object(self.service.clone(), caller.clone(), Arc::clone(&gate));
+        let line = Line::new(caller, core, gate, &card, Arc::clone(&self.registry));
+        Generation::standalone(Arc::new(line), &self.timeouts)
+    }
+
+    async fn create(
+        &self,
+        name: &str,
+        checked: &Checked,
+        library: &Path,
+    ) -> Result<Generation, NotUp> {
         let data_dir = private_dir(&self.data_dir, name)
             .map_err(|error| NotUp::host("making the module's data directory", &error))?;
         let host = HostInfo {
@@ -232,20 +276,23 @@ impl Context {
         let caller = Caller { product: checked.manifest.product_id, name: name.into() };
         let core = Gateway::object(self.service.clone(), caller, Arc::clone(&gate));
         self.registry.update(name, |view| view.generations += 1);
-        let library = checked.library.clone();
-        Generation::create(library, core, &host, gate, &self.timeouts).await.map_err(|error| {
-            match error {
-                CreateError::Load(problem) => NotUp::refused(problem),
-                CreateError::Thread(error) => NotUp::host("starting a thread to load on", &error),
-                CreateError::Command(error) => {
-                    if matches!(error, CommandError::TimedOut(_)) {
-                        // The thread that create never gave back.
-                        self.registry.update(name, |view| view.abandoned_threads += 1);
+        Generation::create(library.to_owned(), core, &host, gate, &self.timeouts).await.map_err(
+            |error| {
+                match error {
+                    CreateError::Load(problem) => NotUp::refused(problem),
+                    CreateError::Thread(error) => {
+                        NotUp::host("starting a thread to load on", &error)
                     }
-                    NotUp::command(Step::Create, &error)
+                    CreateError::Command(error) => {
+                        if matches!(error, CommandError::TimedOut(_)) {
+                            // The thread that create never gave back.
+                            self.registry.update(name, |view| view.abandoned_threads += 1);
+                        }
+                        NotUp::command(Step::Create, &error)
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// Tells a new generation of every live channel. A channel that cannot be started is that

@@ -4,6 +4,8 @@
 //! `supervisor` has them examined ([`examine`], [`copy`], [`inspect`]), proven in another process
 //! ([`probe`]), loaded ([`load`]) and brought up ([`lifecycle`], [`generation`]); the [`registry`]
 //! shows it, the [`router`] finds it and [`delivery`] tells it what stands in the outbox. Calls of modules come in through the [`gateway`].
+//! A standalone module has no library: it skips what is about one, and its generation is the [`line`]
+//! to its program, which calls through [`crate::standalone`].
 
 pub mod cleanup;
 pub mod copy;
@@ -13,8 +15,10 @@ pub mod gateway;
 pub mod generation;
 pub mod inspect;
 pub mod lifecycle;
+pub mod line;
 #[allow(unsafe_code)]
 pub mod load;
+pub mod manifest_file;
 pub mod package;
 pub mod probe;
 pub mod problem;
@@ -84,6 +88,7 @@ impl Modules {
             data_dir: config.data_dir.clone(),
             cache_dir: config.cache_dir.clone(),
             settings: config.modules.clone(),
+            standalone: config.standalone.enabled,
             log_level: crate::logging::module_level(&config.log),
             prober,
             service,

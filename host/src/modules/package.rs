@@ -59,12 +59,21 @@ impl FileEntry {
 pub struct PackageFiles {
     /// The library.
     pub library: Option<FileEntry>,
+    /// The manifest of a standalone module, in place of a library.
+    pub manifest: Option<FileEntry>,
     /// The access template.
     pub access: Option<FileEntry>,
     /// The offering template.
     pub offering: Option<FileEntry>,
     /// What is wrong before anything is opened: the directory, the name, a second library.
     pub problem: Option<Problem>,
+}
+
+impl PackageFiles {
+    /// Whether the file is there that makes it a module: a library or a manifest.
+    pub fn is_module(&self) -> bool {
+        self.library.is_some() || self.manifest.is_some()
+    }
 }
 
 /// Packages by module name.
@@ -87,6 +96,7 @@ pub fn scan(directory: &Path) -> io::Result<Scan> {
         let files = packages.entry(name.to_owned()).or_default();
         let slot = match part {
             Part::Library => &mut files.library,
+            Part::Manifest => &mut files.manifest,
             Part::Access => &mut files.access,
             Part::Offering => &mut files.offering,
         };
@@ -99,6 +109,9 @@ pub fn scan(directory: &Path) -> io::Result<Scan> {
         }
     }
     for (name, files) in &mut packages {
+        if files.library.is_some() && files.manifest.is_some() {
+            files.problem = Some(library_and_manifest(name));
+        }
         if !is_name(name) {
             files.problem = Some(invalid_name(name));
         }
@@ -112,6 +125,7 @@ pub fn scan(directory: &Path) -> io::Result<Scan> {
 #[derive(Debug, PartialEq)]
 enum Part {
     Library,
+    Manifest,
     Access,
     Offering,
 }
@@ -127,6 +141,9 @@ fn part_of(file_name: &str) -> Option<(&str, Part)> {
     }
     if let Some(name) = file_name.strip_suffix(".access.json") {
         return Some((name, Part::Access));
+    }
+    if let Some(name) = file_name.strip_suffix(".module.json") {
+        return Some((name, Part::Manifest));
     }
     file_name.strip_suffix(".offering.json").map(|name| (name, Part::Offering))
 }
@@ -162,6 +179,15 @@ fn two_libraries(name: &str) -> Problem {
     )
 }
 
+fn library_and_manifest(name: &str) -> Problem {
+    Problem::new(
+        Code::AmbiguousModule,
+        format!("both a library and {name}.module.json"),
+        "a library, or the manifest of a standalone module",
+        "remove one of them",
+    )
+}
+
 fn invalid_name(name: &str) -> Problem {
     Problem::new(
         Code::InvalidName,
@@ -182,6 +208,9 @@ mod tests {
             ("vpn.so", Some(("vpn", Part::Library))),
             ("vpn.access.json", Some(("vpn", Part::Access))),
             ("vpn.offering.json", Some(("vpn", Part::Offering))),
+            ("vpn.module.json", Some(("vpn", Part::Manifest))),
+            (".vpn.module.json.k3Gz", None),
+            ("module.json", None),
             ("liblib.so", Some(("lib", Part::Library))),
             ("lib.so", Some(("lib", Part::Library))),
             (".libvpn.so.k3Gz", None),
@@ -198,9 +227,17 @@ mod tests {
     #[test]
     fn packages_are_sorted_by_name_and_their_problems_noted() {
         let directory = tempfile::tempdir().expect("a directory");
-        for name in
-            ["libvpn.so", "vpn.access.json", "two.so", "libtwo.so", "libBad Name.so", "notes.txt"]
-        {
+        for name in [
+            "libvpn.so",
+            "vpn.access.json",
+            "two.so",
+            "libtwo.so",
+            "libBad Name.so",
+            "notes.txt",
+            "libboth.so",
+            "both.module.json",
+            "web.module.json",
+        ] {
             fs::write(directory.path().join(name), "x").expect("written");
         }
         let packages = scan(directory.path()).expect("readable");
@@ -208,10 +245,16 @@ mod tests {
             .iter()
             .map(|(name, files)| (name.as_str(), files.problem.as_ref().map(|p| p.code.as_str())))
             .collect();
-        let expected =
-            [("Bad Name", Some("InvalidName")), ("two", Some("AmbiguousLibrary")), ("vpn", None)];
+        let expected = [
+            ("Bad Name", Some("InvalidName")),
+            ("both", Some("AmbiguousModule")),
+            ("two", Some("AmbiguousLibrary")),
+            ("vpn", None),
+            ("web", None),
+        ];
         assert_eq!(outcome, expected);
         assert!(packages["vpn"].library.is_some() && packages["vpn"].access.is_some());
         assert!(packages["vpn"].offering.is_none());
+        assert!(packages["web"].is_module() && packages["web"].library.is_none());
     }
 }

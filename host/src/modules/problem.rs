@@ -89,6 +89,8 @@ codes! {
     InvalidName,
     /// The package has two libraries.
     AmbiguousLibrary,
+    /// The package has a library and the manifest of a standalone module.
+    AmbiguousModule,
     /// A symbolic link, a directory or a device.
     NotRegularFile,
     /// A file or the directory belongs to another user.
@@ -125,6 +127,8 @@ codes! {
     PanicAbort,
     /// The module cannot take this node's role.
     RoleUnsupported,
+    /// This host does not listen for standalone modules.
+    StandaloneOff,
     /// The template is not the one the library was built with.
     TemplateHashMismatch,
     /// The settings of the module are not valid.

@@ -64,6 +64,9 @@ pub struct ModuleView {
     /// How the module says it is: `healthy`, or what it said. Nothing where it was not asked yet,
     /// or is too old to know the question.
     pub health: Option<String>,
+    /// Of a standalone module that runs: whether its program is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionView>,
     /// What has arrived while another version runs, and does not run itself.
     pub candidate: Option<Candidate>,
     /// How many times one of its libraries was created in this process.
@@ -74,14 +77,26 @@ pub struct ModuleView {
     pub abandoned_threads: usize,
 }
 
+/// Whether the program of a standalone module has subscribed to its commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionView {
+    /// Whether it has.
+    pub connected: bool,
+    /// Since when it is so, Unix time.
+    pub since: UnixSeconds,
+}
+
 /// A version of a module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionView {
     /// The author's version.
     pub version: String,
-    /// SHA-256 of the library.
+    /// SHA-256 of the library; of a standalone module, of the file of its manifest.
     pub library: String,
+    /// Whether it is a program elsewhere, not a library.
+    #[serde(default)]
+    pub standalone: bool,
     /// The product.
     pub product_id: Uuid,
     /// The Service API version spoken.
@@ -137,6 +152,7 @@ impl Registry {
             problem: None,
             version: None,
             health: None,
+            connection: None,
             candidate: None,
             generations: 0,
             mapped: 0,

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::copy::Quiet;
-use super::examine::{self, Checked, Terms};
+use super::examine::{self, Checked, Form, Terms};
 use super::generation::CommandError;
 use super::lifecycle::{Context, NotUp, Running};
 use super::package::PackageFiles;
@@ -97,8 +97,8 @@ impl Supervisor {
     /// Does what is to be done now; returns when to look again, if not before.
     async fn step(&mut self) -> Option<Instant> {
         let files = self.files.borrow_and_update().clone();
-        if files.library.is_none() {
-            return self.library_absent(&files).await;
+        if !files.is_module() {
+            return self.absent(&files).await;
         }
         self.absent_since = None;
         if self.examined.as_ref() != Some(&files) {
@@ -143,6 +143,7 @@ impl Supervisor {
             role: context.role,
             cache: context.cache_dir.clone(),
             settings: context.settings.get(&name).cloned().unwrap_or_else(empty),
+            standalone: context.standalone,
         };
         let mut quiet = std::mem::take(&mut self.quiet);
         let examined = tokio::task::spawn_blocking(move || {
@@ -261,7 +262,9 @@ impl Supervisor {
     ) -> Result<Running, NotUp> {
         let outcome = self.context.bring_up(&self.name, checked, served).await;
         // Refused means that it was not mapped, or mapped and of no use; counted either way.
-        self.mapped.insert(checked.library_hash.clone());
+        if checked.library().is_some() {
+            self.mapped.insert(checked.content_hash.clone());
+        }
         let mapped = self.mapped.len();
         self.context.registry.update(&self.name, |view| view.mapped = mapped);
         outcome.map(|generation| Running { checked: Arc::clone(checked), generation })
@@ -279,8 +282,8 @@ impl Supervisor {
         self.running = Some(running);
     }
 
-    /// The library is not there: perhaps for a moment, perhaps removed.
-    async fn library_absent(&mut self, files: &PackageFiles) -> Option<Instant> {
+    /// Neither library nor manifest is there: perhaps for a moment, perhaps removed.
+    async fn absent(&mut self, files: &PackageFiles) -> Option<Instant> {
         self.examined = None;
         self.retry = None;
         self.waits_for_product = false;
@@ -408,7 +411,8 @@ impl Retry {
 fn version(checked: &Checked) -> VersionView {
     VersionView {
         version: checked.manifest.version.clone(),
-        library: checked.library_hash.clone(),
+        library: checked.content_hash.clone(),
+        standalone: checked.form == Form::Standalone,
         product_id: checked.manifest.product_id,
         api_version: checked.api_version,
         sealed: checked.sealed(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 
@@ -14,7 +14,7 @@ use super::view::{ProductView, TemplateView};
 use crate::exchange::peer::Peer;
 use crate::modules::registry::{ModuleView, Registry};
 use crate::modules::{self};
-use crate::service::{Refused, Service};
+use crate::service::{NewToken, Refused, Service};
 use crate::store::Store;
 
 /// What the requests are answered from.
@@ -48,6 +48,7 @@ fn routes(api: Api) -> Router {
     Router::new()
         .route("/v1/modules", get(modules))
         .route("/v1/modules/{name}", get(module))
+        .route("/v1/modules/{name}/token", post(token))
         .route("/v1/products", get(products))
         .route("/v1/templates", get(templates))
         .route("/v1/templates/{hash}", get(template))
@@ -68,6 +69,26 @@ async fn module(
     found
         .map(Json)
         .ok_or_else(|| Refused::not_found(format!("no module is called {name:?}")).into())
+}
+
+async fn token(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<NewToken>, Failure> {
+    let unknown = || Refused::not_found(format!("no module is called {name:?}"));
+    let module = api.registry.get(&name).ok_or_else(unknown)?;
+    match module.version {
+        Some(version) if version.standalone => Ok(Json(api.service.token_make(&name).await?)),
+        Some(_) => {
+            let text = format!("{name} is a library; only a standalone module needs a token");
+            Err(Refused::new("NotStandalone", text).into())
+        }
+        None => {
+            let text =
+                format!("{name} is {}; see: privatix module explain {name}", module.state.as_str());
+            Err(Refused::new("NotRunning", text).into())
+        }
+    }
 }
 
 async fn products(State(api): State<Api>) -> Result<Json<Vec<ProductView>>, Failure> {

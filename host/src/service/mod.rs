@@ -5,6 +5,7 @@
 
 mod access;
 mod account;
+mod adapter;
 mod attention;
 mod billing;
 mod channel;
@@ -20,6 +21,7 @@ mod refused;
 mod session;
 #[cfg(test)]
 mod tests;
+mod token;
 mod usage;
 mod view;
 
@@ -47,6 +49,7 @@ pub use self::order::{OrderAnswer, OrderView};
 pub use self::outbox::Answer;
 pub use self::progress::{Obstacle, Progress};
 pub use self::refused::Refused;
+pub use self::token::{NewToken, Proof};
 use self::usage::UsageWriter;
 pub use self::view::{ChannelView, SessionView};
 use crate::clock;
@@ -73,6 +76,7 @@ struct Inner {
     outbox: watch::Sender<u64>,
     forced: Mutex<HashMap<Uuid, u64>>,
     progress: progress::Notes,
+    tokens: token::Tokens,
 }
 
 /// What the service is told before it starts.
@@ -181,6 +185,7 @@ impl Service {
             outbox: watch::Sender::new(0),
             forced: Mutex::default(),
             progress: progress::Notes::default(),
+            tokens: token::Tokens::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -254,10 +259,7 @@ impl Service {
             name: registration.name,
             role: self.inner.settings.role.as_str(),
             version: registration.version,
-            usage_reporting: match registration.usage_reporting {
-                UsageReporting::Total => "total",
-                UsageReporting::Incremental => "incremental",
-            },
+            usage_reporting: reporting(registration.usage_reporting),
             access_template: registration.access.hash(),
             offering_template: registration.offering.map(Template::hash),
         };
@@ -303,6 +305,14 @@ impl Service {
                 Ok(None)
             }
         }
+    }
+}
+
+/// The word used in the database.
+fn reporting(reporting: UsageReporting) -> &'static str {
+    match reporting {
+        UsageReporting::Total => "total",
+        UsageReporting::Incremental => "incremental",
     }
 }
 

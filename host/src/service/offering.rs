@@ -231,7 +231,7 @@ impl Service {
         ))
     }
 
-    async fn product_named(&self, name: &str) -> Result<ProductRow, Refused> {
+    pub(super) async fn product_named(&self, name: &str) -> Result<ProductRow, Refused> {
         let products = self.inner.store.product_list().await?;
         // A module may have been replaced by one with another product id.
         let named = products.into_iter().filter(|product| product.name == name);

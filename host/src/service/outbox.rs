@@ -187,6 +187,38 @@ impl Service {
         self.inner.store.channel_served(product).await
     }
 
+    /// Has all of a product told again to a program that has just connected; what it serves of
+    /// channels that are not live any more is returned, with the reason to stop it. Earlier sessions
+    /// that it does not go on with are closed, where it says what it serves.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn connected(
+        &self,
+        product: Uuid,
+        serving: Option<&[ClientKey]>,
+        earlier: &[SessionId],
+    ) -> Result<Vec<(ClientKey, StopReason)>, StoreError> {
+        if let Some(serving) = serving {
+            self.close_unserved(product, serving, earlier).await?;
+        }
+        let mut txn = self.inner.store.begin().await?;
+        let mut strays = Vec::new();
+        for channel in serving.unwrap_or_default() {
+            let row = txn.channel_find(*channel).await?.filter(|row| row.product == product);
+            match row.map(|row| row.state.status) {
+                Some(status) if status.allows_use() => {}
+                Some(Status::Pending | Status::Suspending | Status::Suspended) => {
+                    strays.push((*channel, StopReason::Suspended));
+                }
+                _ => strays.push((*channel, StopReason::Terminated)),
+            }
+        }
+        txn.channel_replay(product, clock::unix_now()).await?;
+        self.commit(txn).await?;
+        Ok(strays)
+    }
+
     /// Notes how a module that has just come up answered `start` for a channel it should serve.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use privatix_plugin_api::message::{
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::usage::Reported;
 use super::{Caller, ClientPlace, CoreReply, Service, internal};
 use crate::clock;
 use crate::domain::offering::UnitType;
@@ -65,6 +66,7 @@ impl Service {
         session: SessionId,
         usage: Usage,
     ) -> Result<CoreReply, ApiError> {
+        let usage = Reported::Usage(usage);
         match self.inner.usage.report(caller.product, key, session, usage).await {
             Ok(status) => Ok(CoreReply::Status(StatusReply { status })),
             // Which of the two was not found is only looked up for the answer.
@@ -96,7 +98,11 @@ impl Service {
     }
 
     /// Begins a write on a channel of the caller's.
-    async fn write(&self, caller: &Caller, key: ClientKey) -> Result<(Txn, ChannelRow), ApiError> {
+    pub(super) async fn write(
+        &self,
+        caller: &Caller,
+        key: ClientKey,
+    ) -> Result<(Txn, ChannelRow), ApiError> {
         let mut txn = self.inner.store.begin().await.map_err(internal)?;
         let channel = txn.channel_find(key).await.map_err(internal)?;
         let channel = channel.filter(|channel| channel.product == caller.product);

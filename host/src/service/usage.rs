@@ -29,8 +29,17 @@ struct Report {
     product: Uuid,
     channel: ClientKey,
     session: SessionId,
-    usage: Usage,
+    usage: Reported,
     answer: oneshot::Sender<Result<Status, ApiError>>,
+}
+
+/// What is reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reported {
+    /// As the Service API has it.
+    Usage(Usage),
+    /// So much more, by a module that does not number its reports.
+    More(u64),
 }
 
 /// The way in.
@@ -53,7 +62,7 @@ impl UsageWriter {
         product: Uuid,
         channel: ClientKey,
         session: SessionId,
-        usage: Usage,
+        usage: Reported,
     ) -> Result<Status, ApiError> {
         let (answer, answered) = oneshot::channel();
         let report = Report { product, channel, session, usage, answer };
@@ -182,7 +191,13 @@ fn decide(
         // The core counts the seconds; what the module counts is of no account.
         return Ok((target.status, target.account));
     }
-    match usage::report(target.account, report.usage) {
+    let usage = match report.usage {
+        Reported::Usage(usage) => usage,
+        Reported::More(amount) => {
+            Usage::Incremental { sequence: target.account.sequence.saturating_add(1), amount }
+        }
+    };
+    match usage::report(target.account, usage) {
         Ok(account) => Ok((target.status, account)),
         Err(error @ UsageError::WentBackwards { .. }) => {
             Err(ApiError::with(ErrorName::UsageWentBackwards, error))

@@ -313,6 +313,26 @@ impl Txn {
         Ok(())
     }
 
+    /// Has all that a product's module should be serving told to it again, and what it was told to
+    /// stop at once. A start that was not told yet keeps its time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_replay(&mut self, product: Uuid, now: UnixSeconds) -> Result<()> {
+        let starts = "UPDATE channels SET command = 'start', command_number = command_number + 1, \
+                      command_attempts = 0, command_due = $2 \
+                      WHERE product = $1 AND status IN ('activating', 'active') \
+                      AND (command IS DISTINCT FROM 'start' OR command_attempts > 0)";
+        let stops = "UPDATE channels SET command_due = $2 \
+                     WHERE product = $1 AND command = 'stop'";
+        for sql in [starts, stops] {
+            let query = sqlx::query(sql).bind(product).bind(to_db(now));
+            let done = query.execute(&mut *self.inner).await;
+            done.map_err(StoreError::at("having commands told again"))?;
+        }
+        Ok(())
+    }
+
     /// Says when a start that was not told yet is to be told.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod session;
 mod template;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -82,6 +82,15 @@ impl Store {
         Ok(ids.into_iter().map(|(id, channel)| (SessionId(id), ClientKey(channel))).collect())
     }
 
+    /// The newest session of a channel; the open one, where there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_newest(&self, channel: ClientKey) -> Result<Option<SessionRow>> {
+        let found = sqlx::query(NEWEST).bind(channel.0).fetch_optional(&self.pool).await;
+        found.map_err(StoreError::at("reading a channel's session"))?.as_ref().map(row).transpose()
+    }
+
     /// The sessions of a channel, oldest first.
     ///
     /// # Errors
@@ -92,6 +101,10 @@ impl Store {
         rows.map_err(StoreError::at("listing sessions"))?.iter().map(row).collect()
     }
 }
+
+/// Ids rise with time.
+const NEWEST: &str = "SELECT * FROM sessions WHERE channel = $1 \
+                      ORDER BY stopped_at IS NULL DESC, id DESC LIMIT 1";
 
 impl Txn {
     /// A session, if it is this channel's.
@@ -107,6 +120,15 @@ impl Txn {
         let query = sqlx::query(sql).bind(id.0).bind(channel.0);
         let found = query.fetch_optional(&mut *self.inner).await;
         found.map_err(StoreError::at("reading a session"))?.as_ref().map(row).transpose()
+    }
+
+    /// The newest session of a channel; the open one, where there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_newest(&mut self, channel: ClientKey) -> Result<Option<SessionRow>> {
+        let found = sqlx::query(NEWEST).bind(channel.0).fetch_optional(&mut *self.inner).await;
+        found.map_err(StoreError::at("reading a channel's session"))?.as_ref().map(row).transpose()
     }
 
     /// Opens a session; the channel must not have an open one.

@@ -40,7 +40,7 @@ const UNSPECIFIED: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPE
 struct NotConfigured;
 
 /// The module.
-struct Proxy {
+pub struct Proxy {
     core: Core,
     host: HostInfo,
     side: OnceLock<Side>,

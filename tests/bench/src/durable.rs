@@ -1,11 +1,13 @@
 //! How many calls a second a module gets answered that have to be on disk, or read from it.
 //!
-//! The calls go through the gateway as a module's do, JSON and futures included. The floor of a
+//! The calls go through the gateway as a module's do, JSON and futures included; or, as a program's,
+//! by a WebSocket for each caller, with both ends of all of them in this process. The floor of a
 //! report is the same number of rows in one grouped statement and one commit, made by hand on the
 //! same file in the same run.
 
 pub(crate) mod billing;
 mod seed;
+mod wires;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +33,9 @@ use crate::node::resident;
 /// The sides of the table: callers at once, and channels in the database.
 const CALLERS: [u64; 3] = [1, 64, 1024];
 const CHANNELS: [u64; 3] = [1_000, 100_000, 1_000_000];
+
+/// Programs that report at once, each by a connection of its own.
+const WIRES: u64 = 64;
 
 /// A line of the second table.
 #[derive(Debug, Serialize)]
@@ -76,23 +81,29 @@ fn of_size(path: &Path, channels: u64, effort: Effort) -> anyhow::Result<Vec<Dur
         raw.push(runtime.block_on(seed::raw(path, channels, group, effort.time))?);
     }
     let before = resident(std::process::id())?;
-    let core = {
+    let (service, core) = {
         let _runtime = runtime.enter();
         let store = runtime.block_on(Store::open(path))?;
         let service =
             Service::new(store, Identity::from_entropy(seed::ENTROPY), settings(Role::Agent));
         let caller = Caller { product: seed::PRODUCT, name: "bench".into() };
-        Arc::new(Gateway::object(service, caller, Arc::new(Gate::default())))
+        let core = Gateway::object(service.clone(), caller, Arc::new(Gate::default()));
+        (service, vec![Arc::new(core)])
     };
     let mut rows = Vec::new();
-    for (callers, raw) in CALLERS.into_iter().zip(raw) {
+    for (callers, raw) in CALLERS.into_iter().zip(&raw) {
         let row = runtime.block_on(load(&core, channels, callers, effort.time, seed::report))?;
-        rows.push(Durable { what: "UpdateSession", raw_per_second: Some(raw), ..row });
+        rows.push(Durable { what: "UpdateSession", raw_per_second: Some(*raw), ..row });
     }
     if let Some(last) = rows.last_mut() {
         let grown = resident(std::process::id())?.saturating_sub(before) as f64;
         last.memory_per_session = Some(grown / channels as f64);
     }
+    let by_wire = runtime.block_on(wires::connect(service, WIRES))?;
+    let row = runtime.block_on(load(&by_wire, channels, WIRES, effort.time, seed::report))?;
+    let raw = CALLERS.iter().position(|callers| *callers == WIRES).map(|at| raw[at]);
+    rows.push(Durable { what: "UpdateSession by WebSocket", raw_per_second: raw, ..row });
+    drop(by_wire);
     let identity = Identity::from_entropy(seed::ENTROPY);
     let identity = Arc::new(identity);
     let login = move |number| seed::login(&identity, number);
@@ -101,9 +112,10 @@ fn of_size(path: &Path, channels: u64, effort: Effort) -> anyhow::Result<Vec<Dur
     Ok(rows)
 }
 
-/// So many callers at once, each with channels of its own, for a while.
+/// So many callers at once, each with channels of its own, for a while. They share the ways to the
+/// core.
 async fn load(
-    core: &Arc<CoreObject>,
+    cores: &[Arc<CoreObject>],
     channels: u64,
     callers: u64,
     time: Duration,
@@ -113,7 +125,9 @@ async fn load(
     let mut tasks = JoinSet::new();
     let begun = Instant::now();
     for caller in 0..callers {
-        let (core, request) = (Arc::clone(core), request.clone());
+        let core = usize::try_from(caller).unwrap_or(0) % cores.len().max(1);
+        let core = Arc::clone(cores.get(core).context("a way to the core")?);
+        let request = request.clone();
         tasks.spawn(async move {
             let (mut times, mut turn) = (Vec::new(), 0u64);
             let own = channels / callers;

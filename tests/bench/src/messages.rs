@@ -114,7 +114,7 @@ pub(crate) fn info(name: &str, data_dir: &Path) -> HostInfo {
     }
 }
 
-fn timeouts() -> ModuleTimeouts {
+pub(crate) fn timeouts() -> ModuleTimeouts {
     ModuleTimeouts {
         create: LONG,
         configure: LONG,

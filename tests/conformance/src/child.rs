@@ -22,6 +22,19 @@ pub(crate) const NOTE: &str = "note.json";
 /// Where the subject is noted for it.
 pub(crate) const SUBJECT: &str = "subject.json";
 
+/// Why a case says nothing of a standalone module, if it does not.
+pub(crate) fn says_nothing_of_programs(id: &str) -> Option<&'static str> {
+    match id {
+        "lifecycle.wrong-settings" | "trouble.product-config" => {
+            Some("a program asks for its settings itself, and may end when it cannot go on")
+        }
+        _ if id.starts_with("abi.") || id.starts_with("leaks.") => {
+            Some("it is about modules in a library")
+        }
+        _ => None,
+    }
+}
+
 /// Runs a case of the catalogue.
 pub(crate) fn run(cases: &[Case], run: &Path, id: &str, directory: &Path) -> ExitCode {
     // Whoever started this may be killed; nobody would end this process then.
@@ -47,6 +60,11 @@ fn prepare(run: &Path) -> Result<Subject, Finding> {
 pub(crate) fn run_here(case: &Case, bench: Bench) -> Result<(), Finding> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if bench.subject.program.is_some()
+        && let Some(why) = says_nothing_of_programs(case.id)
+    {
+        return Err(Finding::Skipped(why.into()));
+    }
     let outcome = runtime.block_on((case.run)(bench));
     // What still runs is the module's; it is not waited for.
     runtime.shutdown_background();

@@ -12,7 +12,7 @@ use crate::case::{Case, Set};
 use crate::core::Bench;
 use crate::report::{self, Summary};
 use crate::runner::Runner;
-use crate::subject::{Places, Subject};
+use crate::subject::{Places, Program, Subject};
 use crate::{cases, child};
 
 /// The subcommands that a binary has to have for the kit: `check`, and the hidden one by which it
@@ -24,8 +24,15 @@ pub const EXTRAS: [Extra; 2] =
 #[derive(Debug, Args)]
 struct Options {
     /// The library, with its templates beside it or where its crate has them
-    #[arg(value_name = "LIBRARY", required_unless_present = "list")]
+    #[arg(value_name = "LIBRARY", required_unless_present_any = ["list", "standalone"])]
     library: Option<PathBuf>,
+    /// Check a standalone module instead, by its NAME.module.json and the program after `--`
+    #[arg(long, value_name = "MANIFEST", conflicts_with = "library", requires = "command")]
+    standalone: Option<PathBuf>,
+    /// How a standalone module's program is started. {http}, {ws} and {data} become the host's
+    /// addresses and a directory for its data; its token is in PRIVATIX_TOKEN
+    #[arg(last = true, value_name = "COMMAND", num_args = 0..)]
+    command: Vec<String>,
     /// Run also what takes minutes
     #[arg(long)]
     thorough: bool,
@@ -96,9 +103,8 @@ pub fn test(crate_dir: &str, own: Vec<Case>) -> ExitCode {
     let mut all = cases::all();
     all.extend(own);
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue);
-    // What `cargo test` hands on to every test.
-    let ignored = Arg::new("ignored").num_args(0..).hide(true).last(true);
-    let command = clap::Command::new("conformance").arg(json).arg(ignored);
+    // What `cargo test` hands on to every test after `--` is nobody's program.
+    let command = clap::Command::new("conformance").arg(json);
     let command = Options::augment_args(command)
         .mut_arg("library", |library| library.required(false))
         .subcommand(case_command())
@@ -112,7 +118,7 @@ pub fn test(crate_dir: &str, own: Vec<Case>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let json = matches.get_flag("json");
-    if options.library.is_none() && !options.list {
+    if options.library.is_none() && options.standalone.is_none() && !options.list {
         match build(Path::new(crate_dir)) {
             Ok(library) => options.library = Some(library),
             Err(error) => return conclude(Err(error)),
@@ -166,7 +172,13 @@ fn conclude(outcome: Result<bool, CheckError>) -> ExitCode {
 
 /// Returns whether the module conforms.
 fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckError> {
-    let chosen = choose(all, options)?;
+    let mut chosen = choose(all, options)?;
+    if options.standalone.is_some() {
+        // What says nothing of a program is skipped by name, and in nobody's way.
+        for case in &mut chosen {
+            case.after.retain(|id| child::says_nothing_of_programs(id).is_none());
+        }
+    }
     let mut out = io::stdout();
     if options.list {
         let text = if json { report::list_json(&chosen) } else { report::list(&chosen) };
@@ -174,13 +186,21 @@ fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckErr
         return Ok(true);
     }
     // clap has seen to it.
-    let library = options.library.clone().unwrap_or_default();
+    let library = options.standalone.as_ref().or(options.library.as_ref());
+    let library = library.cloned().unwrap_or_default();
+    let program = match options.standalone {
+        Some(_) => Some(Program {
+            command: options.command.clone(),
+            directory: std::env::current_dir().map_err(io_error("where this is"))?,
+        }),
+        None => None,
+    };
     let seed = options.seed.unwrap_or_else(some_number);
     let directory = tempfile::Builder::new().prefix("privatix-check-").tempdir();
     let directory = directory.map_err(io_error("making a directory to work in"))?;
     let places =
         Places { templates: options.templates.clone(), settings: options.settings.clone() };
-    let subject = Subject::stage(&library, &places, directory.path(), seed)?;
+    let subject = Subject::stage(&library, &places, directory.path(), seed, program)?;
     let note = serde_json::to_vec(&subject).map_err(|error| CheckError::Report(error.into()))?;
     std::fs::write(directory.path().join(child::SUBJECT), note)
         .map_err(io_error("noting what is checked"))?;

@@ -27,6 +27,17 @@ pub(crate) struct Subject {
     pub(crate) settings: Settings,
     /// For cases that do something in an order of chance.
     pub(crate) seed: u64,
+    /// How the program of a standalone module is started; `library` is its manifest then.
+    pub(crate) program: Option<Program>,
+}
+
+/// A standalone module's program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Program {
+    /// Its name and arguments, with placeholders.
+    pub(crate) command: Vec<String>,
+    /// Where it is started.
+    pub(crate) directory: PathBuf,
 }
 
 /// `NAME.check.toml`: what the kit has to know to use the service.
@@ -48,6 +59,8 @@ pub(crate) struct Settings {
 pub(crate) enum SubjectError {
     #[error("{0} is not the file of a library: its name has to be libNAME.so or NAME.so")]
     NoLibraryName(String),
+    #[error("{0} is not the manifest of a standalone module: its name has to be NAME.module.json")]
+    NoManifestName(String),
     #[error("{path} cannot be read")]
     Read {
         path: String,
@@ -84,9 +97,13 @@ impl Subject {
         places: &Places,
         into: &Path,
         seed: u64,
+        program: Option<Program>,
     ) -> Result<Self, SubjectError> {
-        let name = name_of(library)
-            .ok_or_else(|| SubjectError::NoLibraryName(library.display().to_string()))?;
+        let shown = || library.display().to_string();
+        let name = match program {
+            Some(_) => manifest_name(library).ok_or_else(|| SubjectError::NoManifestName(shown())),
+            None => name_of(library).ok_or_else(|| SubjectError::NoLibraryName(shown())),
+        }?;
         let bytes = read(library)?;
         // Cases have directories of their own.
         let library = &std::path::absolute(library).unwrap_or_else(|_| library.to_owned());
@@ -99,7 +116,11 @@ impl Subject {
         };
         fs::create_dir(&plugins)
             .map_err(|source| SubjectError::Copy { path: plugins.display().to_string(), source })?;
-        copy(&plugins.join(format!("lib{name}.so")), &bytes)?;
+        let file = match program {
+            Some(_) => format!("{name}.module.json"),
+            None => format!("lib{name}.so"),
+        };
+        copy(&plugins.join(file), &bytes)?;
         let directories = places.directories(library);
         for kind in ["access", "offering"] {
             let file = format!("{name}.{kind}.json");
@@ -108,7 +129,7 @@ impl Subject {
             }
         }
         let settings = places.settings(&directories, &name)?;
-        Ok(Self { name, library: library.to_owned(), plugins, settings, seed })
+        Ok(Self { name, library: library.to_owned(), plugins, settings, seed, program })
     }
 }
 
@@ -147,6 +168,11 @@ impl Places {
 fn name_of(library: &Path) -> Option<String> {
     let stem = library.file_name()?.to_str()?.strip_suffix(".so")?;
     let name = stem.strip_prefix("lib").filter(|name| !name.is_empty()).unwrap_or(stem);
+    Some(name.to_owned()).filter(|name| !name.is_empty())
+}
+
+fn manifest_name(manifest: &Path) -> Option<String> {
+    let name = manifest.file_name()?.to_str()?.strip_suffix(".module.json")?;
     Some(name.to_owned()).filter(|name| !name.is_empty())
 }
 
@@ -193,6 +219,15 @@ mod tests {
             ("/", None),
         ] {
             assert_eq!(name_of(Path::new(path)).as_deref(), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_of_manifests() {
+        for (path, name) in
+            [("a/mine.module.json", Some("mine")), (".module.json", None), ("mine.json", None)]
+        {
+            assert_eq!(manifest_name(Path::new(path)).as_deref(), name, "{path}");
         }
     }
 

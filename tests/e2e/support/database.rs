@@ -24,11 +24,17 @@ impl Database {
 
     /// Makes a channel that waits to be started, without another party.
     pub(crate) fn channel(&self, package: &Package) -> ClientKey {
-        let id = ClientKey(Uuid::new_v4());
         let manifest = package.manifest();
+        let product = manifest["productId"].as_str().expect("an id").parse().expect("a UUID");
+        let access = manifest["templates"]["access"].as_str().expect("a hash");
+        self.channel_of(product, access)
+    }
+
+    /// The same, of a product with this access template.
+    pub(crate) fn channel_of(&self, product: Uuid, access_template: &str) -> ClientKey {
+        let id = ClientKey(Uuid::new_v4());
         let now = clock::unix_now();
         let (order_hash, offering) = (format!("order {id}"), format!("offering {id}"));
-        let product = manifest["productId"].as_str().expect("an id").parse().expect("a UUID");
         let offering_row = OfferingRow {
             hash: offering.clone(),
             product,
@@ -57,7 +63,7 @@ impl Database {
             peer: "client".into(),
             peer_sealing: None,
             deposit: 0,
-            access_template: manifest["templates"]["access"].as_str().expect("a hash").to_owned(),
+            access_template: access_template.to_owned(),
             access_serial: 1,
             access: None,
             state: ChannelState { status: Status::Activating, holds: Holds::NONE },

@@ -5,6 +5,7 @@ pub(crate) mod gate;
 pub(crate) mod module;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod program;
 pub(crate) mod refusal;
 pub(crate) mod socks;
 pub(crate) mod trade;

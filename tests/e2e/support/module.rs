@@ -222,7 +222,7 @@ fn build() -> PathBuf {
     cargo.current_dir(repository()).args(["build", "--quiet", "--locked"]);
     cargo.args(["-p", "privatix-echo", "-p", "privatix-proxy", "-p", "privatix-vpn"]);
     cargo.args(["-p", "faulty-module", "-p", "wrong-layout-module"]);
-    cargo.args(["-p", "wayward-module"]);
+    cargo.args(["-p", "wayward-module", "-p", "privatix-proxy-standalone"]);
     if release {
         cargo.arg("--release");
     }

@@ -68,6 +68,11 @@ impl Pair {
 
 /// An offering that costs nothing, with some fields changed.
 pub(crate) fn draft(package: &Package, changes: Value) -> Value {
+    draft_of(&package.name, changes)
+}
+
+/// The same, of a product by its name.
+pub(crate) fn draft_of(product: &str, changes: Value) -> Value {
     let mut fields = json!({
         "serviceName": "test", "country": "SE", "supply": 3, "unitName": "MiB",
         "unitType": "units", "unitSize": 1_048_576, "billingType": "postpaid", "setupPrice": 0,
@@ -77,7 +82,7 @@ pub(crate) fn draft(package: &Package, changes: Value) -> Value {
     for (name, value) in changes.as_object().expect("an object") {
         fields[name] = value.clone();
     }
-    json!({ "product": package.name, "fields": fields })
+    json!({ "product": product, "fields": fields })
 }
 
 pub(crate) fn free_port() -> u16 {

@@ -67,7 +67,7 @@ struct FileStamp {
 }
 
 /// What a connection turned out to be.
-pub(in crate::exchange) enum Handshake {
+pub(crate) enum Handshake {
     Tls(Box<TlsStream<TcpStream>>),
     /// Something else, of which nothing has been read.
     Plain(TcpStream),
@@ -75,7 +75,7 @@ pub(in crate::exchange) enum Handshake {
 
 /// Why there was no handshake; whatever it is, it is the client's affair.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::exchange) enum HandshakeError {
+pub(crate) enum HandshakeError {
     #[error("the TLS handshake took longer than {DEADLINE:?}")]
     Late,
     #[error("closed without a word")]
@@ -135,10 +135,7 @@ impl Certificate {
     }
 
     /// Makes a connection secret, in a limited time.
-    pub(in crate::exchange) async fn accept(
-        &self,
-        stream: TcpStream,
-    ) -> Result<Handshake, HandshakeError> {
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Handshake, HandshakeError> {
         let shaken = timeout(DEADLINE, self.shake(stream)).await;
         shaken.unwrap_or(Err(HandshakeError::Late))
     }

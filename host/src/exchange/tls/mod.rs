@@ -17,7 +17,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
-pub(super) use self::certificate::Handshake;
+pub(crate) use self::certificate::Handshake;
 pub use self::certificate::{Certificate, Files};
 pub(super) use self::trust::explain;
 pub use self::trust::{nobody, system};

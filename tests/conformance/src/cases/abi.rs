@@ -110,7 +110,7 @@ pub(super) fn cases() -> Vec<Case> {
 /// Fails where loading is refused with one of these codes.
 fn loaded(bench: &Bench, codes: &[&str]) -> Result<(), Finding> {
     let role = first_role(bench)?;
-    match load::load(&bench.checked(role)?.library) {
+    match load::load(&bench.loadable(role)?) {
         Err(problem) if codes.contains(&problem.code.as_str()) => Err(Finding::from(problem)),
         _ => Ok(()),
     }
@@ -121,7 +121,7 @@ pub(super) fn first_role(bench: &Bench) -> Result<Role, Finding> {
 }
 
 async fn load_quiet(bench: Bench) -> Result<(), Finding> {
-    let library = bench.checked(first_role(&bench)?)?.library.clone();
+    let library = bench.loadable(first_role(&bench)?)?;
     let (before, children) = (Holdings::now()?, process::children()?.len());
     load::load(&library)?;
     let after = Holdings::now()?;

@@ -7,6 +7,7 @@
 
 mod pair;
 mod party;
+mod program;
 mod script;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use privatix_host::modules::copy::Quiet;
 use privatix_host::modules::examine::{Checked, Terms, examine};
 use privatix_host::modules::generation::{CommandError, Generation};
 use privatix_host::modules::inspect::inspect;
+use privatix_host::modules::manifest_file;
 use privatix_host::modules::package::{PackageFiles, scan};
 use privatix_host::modules::problem::Problem;
 use privatix_plugin_api::FaultKind;
@@ -107,13 +109,22 @@ impl Bench {
     pub fn manifest(&self) -> Result<Manifest, Finding> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.manifest.is_none() {
-            known.manifest = Some(inspect(&self.library()?));
+            known.manifest = Some(self.read_manifest()?);
         }
         match &known.manifest {
             Some(Ok(manifest)) => Ok(manifest.clone()),
             Some(Err(problem)) => Err(problem.clone().into()),
             None => Err(failed("the manifest was not read")),
         }
+    }
+
+    fn read_manifest(&self) -> Result<Result<Manifest, Problem>, Finding> {
+        if self.subject.program.is_none() {
+            return Ok(inspect(&self.library()?));
+        }
+        let file = format!("{}.module.json", self.name());
+        let bytes = std::fs::read(self.subject.plugins.join(&file))?;
+        Ok(manifest_file::manifest(&file, &bytes))
     }
 
     /// The host's verdict on the package for one side.
@@ -128,7 +139,7 @@ impl Bench {
         // One for all cases, and filled before code of the module runs: a library is large.
         let cache = self.subject.plugins.with_file_name("cache");
         std::fs::create_dir_all(&cache)?;
-        let terms = Terms { role, cache, settings: self.settings(role) };
+        let terms = Terms { role, cache, settings: self.settings(role), standalone: true };
         let verdict = examine(self.name(), &self.files()?, &terms, &mut Quiet::default());
         let verdict = verdict.map(Arc::new);
         known.verdicts.push((role, verdict.clone()));
@@ -141,6 +152,16 @@ impl Bench {
     /// The refusal.
     pub fn checked(&self, role: Role) -> Result<Arc<Checked>, Finding> {
         Ok(self.examine(role)??)
+    }
+
+    /// The private copy of the library, which has been found good.
+    ///
+    /// # Errors
+    /// The refusal; a skip for a module that has none.
+    pub fn loadable(&self, role: Role) -> Result<PathBuf, Finding> {
+        let checked = self.checked(role)?;
+        let library = checked.library().map(Path::to_owned);
+        library.ok_or_else(|| Finding::Skipped("a standalone module has no library".into()))
     }
 
     /// The roles that the module takes, the agent first.

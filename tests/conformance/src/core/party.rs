@@ -11,17 +11,22 @@ use privatix_host::modules::delivery;
 use privatix_host::modules::examine::Checked;
 use privatix_host::modules::gateway::{Gate, Gateway};
 use privatix_host::modules::generation::{CreateError, Generation, Retired};
+use privatix_host::modules::line::Line;
 use privatix_host::modules::router::Router;
 use privatix_host::service::{Answer, Caller, Registration, Service};
 use privatix_host::store::Store;
+use privatix_plugin_api::abi::CoreObject;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel, Started};
-use tokio::sync::watch;
+use serde_json::json;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::program::Running;
 use super::{Bench, Script};
 use crate::case::{Finding, failed};
+use crate::subject::Program;
 
 /// The longest that a command may take here, where a host may allow more.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -44,6 +49,8 @@ pub struct Party {
     name: String,
     router: Arc<Router>,
     generation: Option<Arc<Generation>>,
+    program: Option<Program>,
+    running: Mutex<Option<Running>>,
     down: watch::Sender<bool>,
     delivering: JoinHandle<()>,
 }
@@ -91,6 +98,8 @@ impl Party {
             name: bench.name().to_owned(),
             router,
             generation: None,
+            program: bench.subject.program.clone(),
+            running: Mutex::default(),
             down,
             delivering: tokio::spawn(delivering),
             service,
@@ -133,7 +142,11 @@ impl Party {
             data_dir: self.data_dir.clone(),
             log_level: LogLevel::Trace,
         };
-        let (library, core) = (self.checked.library.clone(), self.script.object(core));
+        let core = self.script.object(core);
+        let Some(library) = self.checked.library() else {
+            return self.start_program(core, gate).await;
+        };
+        let library = library.to_owned();
         Generation::create(library, core, &host, gate, &self.timeouts).await.map_err(|error| {
             match error {
                 CreateError::Load(problem) => Finding::from(problem),
@@ -141,6 +154,35 @@ impl Party {
                 CreateError::Command(error) => failed(format!("create: {}", crate::chain(&error))),
             }
         })
+    }
+
+    /// Starts the program of a standalone module, and waits until it has subscribed.
+    async fn start_program(
+        &self,
+        core: CoreObject,
+        gate: Arc<Gate>,
+    ) -> Result<Generation, Finding> {
+        let program = self.program.as_ref().ok_or_else(|| failed("there is no program"))?;
+        let card = json!({
+            "name": self.name, "role": self.role, "product": self.product(),
+            "config": self.checked.settings, "apiVersion": self.checked.api_version,
+            "hostVersion": env!("CARGO_PKG_VERSION"),
+        });
+        let caller = Caller { product: self.product(), name: self.name.clone() };
+        let line = Arc::new(Line::new(caller, core, gate, &card, Arc::default()));
+        let patience = self.timeouts.create + self.timeouts.configure;
+        let token = self.service.token_make(&self.name).await?.token;
+        let running = Running::start(
+            program,
+            &self.service,
+            Arc::clone(&line),
+            &token,
+            &self.data_dir,
+            patience,
+        );
+        let running = running.await?;
+        *self.running.lock().await = Some(running);
+        Ok(Generation::standalone(line, &self.timeouts))
     }
 
     /// Brings the module up as a host does: created, configured, told of every live channel, and
@@ -192,7 +234,13 @@ impl Party {
         self.router.close(self.product());
         let generation = self.generation.take();
         let generation = generation.ok_or_else(|| failed("there is no module to take down"))?;
-        Ok(generation.retire().await)
+        let running = self.running.lock().await.take();
+        let problem = match running {
+            Some(running) => running.end(self.timeouts.shutdown).await,
+            None => None,
+        };
+        let retired = generation.retire().await;
+        Ok(Retired { problem: retired.problem.or(problem), ..retired })
     }
 
     /// The same, for a module that has to go without leaving anything.

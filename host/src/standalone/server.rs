@@ -1,0 +1,231 @@
+//! Where programs come: connections, TLS, and the two ways in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, post};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Duration, sleep};
+
+use super::desk::Desk;
+use super::rpc::Failure;
+use super::socket::Connection;
+use super::{MAX_MESSAGE, http};
+use crate::exchange::tls::{Certificate, Handshake};
+
+/// How long a request's headers may take, and how long a connection may be kept between requests.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long a connection may be there without having shown a token.
+const UNPROVEN: Duration = Duration::from_secs(30);
+
+/// The most bytes of a request's head.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How long to wait where the system has no descriptor left.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where the node listens for standalone modules.
+pub struct Endpoint {
+    /// The socket.
+    pub listener: TcpListener,
+    /// What is shown, beyond loopback.
+    pub tls: Option<Arc<Certificate>>,
+    /// Connections at a time.
+    pub connections: u32,
+}
+
+/// A connection's place; shared by all that serves it.
+#[derive(Clone)]
+pub(super) struct Place {
+    inner: Arc<Taken>,
+}
+
+struct Taken {
+    proven: AtomicBool,
+    changed: Notify,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        let taken =
+            Taken { proven: AtomicBool::new(false), changed: Notify::new(), _permit: permit };
+        Self { inner: Arc::new(taken) }
+    }
+
+    /// Whoever has it may keep it.
+    pub(super) fn prove(&self) {
+        if !self.inner.proven.swap(true, Ordering::Relaxed) {
+            self.inner.changed.notify_waiters();
+        }
+    }
+
+    /// Returns when whoever has it has had it for too long without having shown a token.
+    async fn forfeited(&self) {
+        let mut proven = std::pin::pin!(self.inner.changed.notified());
+        // From here on nothing is missed.
+        proven.as_mut().enable();
+        if !self.inner.proven.load(Ordering::Relaxed) {
+            tokio::select! {
+                () = sleep(UNPROVEN) => return,
+                () = proven => {}
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+#[derive(Clone)]
+struct Doors {
+    desk: Desk,
+    stop: watch::Receiver<bool>,
+}
+
+/// Answers programs until told to stop.
+pub async fn serve(endpoint: Endpoint, desk: Desk, mut stop: watch::Receiver<bool>) {
+    let Endpoint { listener, tls, connections } = endpoint;
+    let doors = Doors { desk, stop: stop.clone() };
+    let ways = Ways {
+        routes: TowerToHyperService::new(routes(doors)),
+        without_tls: TowerToHyperService::new(Router::new().fallback(without_tls)),
+        tls,
+    };
+    let places = Arc::new(Semaphore::new(usize::try_from(connections).unwrap_or(usize::MAX)));
+    loop {
+        let (stream, address, place) = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = stopped(&mut stop) => return,
+        };
+        let ways = ways.clone();
+        tokio::spawn(async move { ways.connection(stream, address, place).await });
+    }
+}
+
+/// Returns when the node stops; also if it does so without having said it.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The next connection that has a place; the others wait in the system's queue.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, Place) {
+    loop {
+        // Nobody closes the semaphore.
+        let Ok(permit) = Arc::clone(places).acquire_owned().await else { continue };
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Answers are small, and somebody waits for each.
+                let _ = stream.set_nodelay(true);
+                return (stream, address, Place::new(permit));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection of a standalone module could be accepted");
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// What a connection may lead to.
+#[derive(Clone)]
+struct Ways {
+    routes: TowerToHyperService<Router>,
+    /// For who does not speak TLS where it is spoken.
+    without_tls: TowerToHyperService<Router>,
+    tls: Option<Arc<Certificate>>,
+}
+
+impl Ways {
+    async fn connection(self, stream: TcpStream, address: SocketAddr, place: Place) {
+        let Some(tls) = self.tls else { return serve_http(stream, place, self.routes).await };
+        match tls.accept(stream).await {
+            Ok(Handshake::Tls(stream)) => serve_http(*stream, place, self.routes).await,
+            Ok(Handshake::Plain(stream)) => serve_http(stream, place, self.without_tls).await,
+            Err(error) => tracing::debug!(%address, error = crate::chain(&error), "no connection"),
+        }
+    }
+}
+
+async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    place: Place,
+    routes: TowerToHyperService<Router>,
+) {
+    let shared = place.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(shared.clone());
+        routes.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
+    let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    // However a connection ends, it is the program's affair. One that has become a WebSocket is
+    // served elsewhere from then on.
+    tokio::select! {
+        _ = served => {}
+        () = place.forfeited() => {}
+    }
+}
+
+fn routes(doors: Doors) -> Router {
+    let desk = doors.desk.clone();
+    Router::new()
+        .route("/http", post(http::answer).with_state(desk))
+        .route("/ws", any(socket).with_state(doors))
+        .method_not_allowed_fallback(async || {
+            http::refusal(StatusCode::METHOD_NOT_ALLOWED, Failure::request("calls are POSTed"))
+        })
+        .fallback(async || {
+            let why = "calls are POSTed to /http, or sent over a WebSocket at /ws";
+            http::refusal(StatusCode::NOT_FOUND, Failure::request(why))
+        })
+}
+
+async fn without_tls() -> Response {
+    http::refusal(StatusCode::BAD_REQUEST, Failure::request("TLS is spoken here: https or wss"))
+}
+
+async fn socket(
+    State(doors): State<Doors>,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    request: Request,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let bearer = match http::bearer(&doors.desk, request.headers()).await {
+        Ok(bearer) => bearer,
+        Err(response) => return response,
+    };
+    let place = request.extensions().get::<Place>().cloned();
+    upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .read_buffer_size(4096)
+        .write_buffer_size(0)
+        .on_upgrade(move |socket| async move {
+            let connection = Connection::new(socket, doors.desk, bearer, place.clone());
+            let served = connection.serve(doors.stop);
+            match place {
+                Some(place) => tokio::select! {
+                    () = served => {}
+                    () = place.forfeited() => {}
+                },
+                None => served.await,
+            }
+        })
+}

@@ -1,0 +1,238 @@
+//! `/ws`: a connection that lives as long as both sides like.
+//!
+//! One task has all of a connection: it reads calls, has them answered beside each other, and writes
+//! answers and commands in turn. It reads no further while too many calls are under way, and whoever
+//! does not read what is written is closed; so a connection holds a bounded amount of everything.
+
+use std::collections::HashSet;
+use std::future::pending;
+use std::ops::ControlFlow;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout};
+use uuid::Uuid;
+
+use super::desk::{Answer, Desk, Joined, Visitor};
+use super::{MAX_MESSAGE, server};
+use crate::modules::line::{Command, Ended, Way};
+use crate::service::Proof;
+
+/// Calls of one connection under way at a time.
+const AT_ONCE: usize = 64;
+
+/// How long a write may take.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often the other end is asked whether it is there.
+const PING: Duration = Duration::from_secs(20);
+
+/// How long nothing at all may come from it.
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// Tokens that one connection may show.
+const MAX_PROOFS: usize = 16;
+
+/// Closed because of what the operator did: a token is void.
+const VOID_TOKEN: u16 = 4001;
+/// Closed because another connection of the product has subscribed.
+const TAKEN_OVER: u16 = 4002;
+
+type End = ControlFlow<(u16, &'static str)>;
+
+/// A connection.
+pub(super) struct Connection {
+    socket: WebSocket,
+    desk: Desk,
+    visitor: Visitor,
+    place: Option<server::Place>,
+    proven: HashSet<Proof>,
+    joined: Option<(Joined, u64)>,
+    calls: JoinSet<Answer>,
+    heard: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(
+        socket: WebSocket,
+        desk: Desk,
+        bearer: Option<Proof>,
+        place: Option<server::Place>,
+    ) -> Self {
+        let mut connection = Self {
+            socket,
+            desk,
+            proven: HashSet::new(),
+            joined: None,
+            calls: JoinSet::new(),
+            heard: Instant::now(),
+            visitor: Visitor {
+                bearer: bearer.clone(),
+                way: Way::Pushed { connection: Uuid::new_v4() },
+            },
+            place,
+        };
+        if let Some(proof) = bearer {
+            connection.prove(proof);
+        }
+        connection
+    }
+
+    /// Serves it to its end.
+    pub(super) async fn serve(mut self, mut stop: watch::Receiver<bool>) {
+        let mut tokens = self.desk.service.tokens_changed();
+        let mut pings = interval(PING);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = loop {
+            let step = tokio::select! {
+                message = self.socket.recv(), if self.calls.len() < AT_ONCE => match message {
+                    Some(Ok(message)) => self.heard(message),
+                    Some(Err(error)) => {
+                        tracing::debug!(error = crate::chain(&error), "a connection broke");
+                        // Some of what is wrong can still be said to whoever is there.
+                        ControlFlow::Break((close_code::PROTOCOL, TOO_LARGE_OR_BROKEN))
+                    }
+                    None => ControlFlow::Break((close_code::NORMAL, "")),
+                },
+                Some(answer) = self.calls.join_next() => match answer {
+                    Ok(answer) => self.answered(answer).await,
+                    Err(_) => ControlFlow::Break((close_code::ERROR, "a call was not answered")),
+                },
+                command = next(self.joined.as_ref()) => self.tell(command).await,
+                _ = pings.tick() => self.ping().await,
+                changed = tokens.changed() => match changed {
+                    Ok(()) => self.look_at_tokens().await,
+                    Err(_) => ControlFlow::Break((close_code::AWAY, "the node stops")),
+                },
+                () = server::stopped(&mut stop) => {
+                    ControlFlow::Break((close_code::AWAY, "the node stops"))
+                }
+            };
+            if let ControlFlow::Break(end) = step {
+                break end;
+            }
+        };
+        if let Some((joined, _)) = self.joined.take() {
+            joined.line.leave(&joined.subscription);
+        }
+        // What was begun is ended, though nobody is there to be told.
+        self.calls.detach_all();
+        let (code, reason) = end;
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        // It may be gone already.
+        let _ = timeout(WRITE_DEADLINE, self.socket.send(Message::Close(Some(frame)))).await;
+    }
+
+    fn heard(&mut self, message: Message) -> End {
+        self.heard = Instant::now();
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => {
+                return ControlFlow::Break((close_code::UNSUPPORTED, "calls are text"));
+            }
+            // Pings are answered by the library.
+            Message::Ping(_) | Message::Pong(_) => return ControlFlow::Continue(()),
+            Message::Close(_) => return ControlFlow::Break((close_code::NORMAL, "")),
+        };
+        let (desk, visitor) = (self.desk.clone(), self.visitor.clone());
+        self.calls.spawn(async move { desk.answer(&visitor, text.as_bytes()).await });
+        ControlFlow::Continue(())
+    }
+
+    async fn answered(&mut self, Answer { text, effects }: Answer) -> End {
+        for proof in effects.proven {
+            self.prove(proof);
+        }
+        if let Some(text) = text {
+            self.write(Message::text(text)).await?;
+        }
+        if let Some(id) = effects.left
+            && self.joined.as_ref().is_some_and(|(joined, _)| joined.subscription.id() == id)
+            && let Some((joined, _)) = self.joined.take()
+        {
+            joined.line.leave(&joined.subscription);
+        }
+        // Only now, so that the answer with its id comes before the first command.
+        if let Some(joined) = effects.joined
+            && let Some((before, _)) = self.joined.replace((joined, 0))
+        {
+            before.line.leave(&before.subscription);
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn tell(&mut self, command: Result<Command, Ended>) -> End {
+        let command = match command {
+            Ok(command) => command,
+            // By itself: what takes its place is on its way.
+            Err(Ended::Renewed) => {
+                self.joined = None;
+                return ControlFlow::Continue(());
+            }
+            Err(Ended::TakenOver) => {
+                return ControlFlow::Break((TAKEN_OVER, "another connection has taken over"));
+            }
+            Err(Ended::Over) => {
+                return ControlFlow::Break((close_code::RESTART, "the module is not run any more"));
+            }
+        };
+        let Some((joined, after)) = &mut self.joined else { return ControlFlow::Continue(()) };
+        *after = command.number;
+        let text = (joined.write)(&joined.subscription, &command);
+        self.write(Message::text(text)).await?;
+        if let Some((joined, _)) = &self.joined {
+            joined.line.told(&joined.subscription, command.number);
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn ping(&mut self) -> End {
+        if self.heard.elapsed() > SILENCE {
+            return ControlFlow::Break((close_code::POLICY, "silent for too long"));
+        }
+        self.write(Message::Ping(axum::body::Bytes::new())).await
+    }
+
+    async fn look_at_tokens(&mut self) -> End {
+        for proof in &self.proven {
+            // A database that fails now will be asked again with the next call.
+            if matches!(self.desk.service.token_is_valid(proof).await, Ok(false)) {
+                return ControlFlow::Break((VOID_TOKEN, "the token is void"));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn prove(&mut self, proof: Proof) {
+        if let Some(place) = &self.place {
+            place.prove();
+        }
+        if self.proven.len() < MAX_PROOFS {
+            self.proven.insert(proof);
+        }
+    }
+
+    async fn write(&mut self, message: Message) -> End {
+        match timeout(WRITE_DEADLINE, self.socket.send(message)).await {
+            Ok(Ok(())) => ControlFlow::Continue(()),
+            Ok(Err(_)) => ControlFlow::Break((close_code::NORMAL, "")),
+            Err(_) => {
+                tracing::warn!("closed a connection that does not read what it is sent");
+                ControlFlow::Break((close_code::POLICY, "it does not read"))
+            }
+        }
+    }
+}
+
+/// For the reason of a close frame, which takes no more than 123 bytes.
+const TOO_LARGE_OR_BROKEN: &str = "a message of more than 65536 bytes, or not as WebSocket has it";
+const _: () = assert!(MAX_MESSAGE == 65536);
+
+/// The next command, for ever where there is no subscription.
+async fn next(joined: Option<&(Joined, u64)>) -> Result<Command, Ended> {
+    match joined {
+        Some((joined, after)) => joined.subscription.next(*after).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,50 @@
+//! The same core by the network: its server, and programs that have connected to it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use privatix_host::modules::gateway::{Gate, Gateway};
+use privatix_host::modules::generation::Generation;
+use privatix_host::modules::line::Line;
+use privatix_host::modules::router::Router;
+use privatix_host::service::{Caller, Service};
+use privatix_host::standalone::{Desk, Endpoint, serve};
+use privatix_plugin_api::abi::CoreObject;
+use privatix_plugin_standalone::{Wire, core};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::seed;
+use crate::messages::timeouts;
+
+/// Connections, each as the core that a program sees. The server lives as long as the runtime.
+pub(super) async fn connect(
+    service: Service,
+    connections: u64,
+) -> anyhow::Result<Vec<Arc<CoreObject>>> {
+    let token = service.token_make("bench").await.map_err(|refused| anyhow!("{refused}"))?.token;
+    let caller = Caller { product: seed::PRODUCT, name: "bench".into() };
+    let gate = Arc::new(Gate::default());
+    let core_of_host = Gateway::object(service.clone(), caller.clone(), Arc::clone(&gate));
+    let line = Line::new(caller, core_of_host, gate, &json!({}), Arc::default());
+    let router = Arc::new(Router::default());
+    router.open(seed::PRODUCT, Arc::new(Generation::standalone(Arc::new(line), &timeouts())));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("ws://{}/ws", listener.local_addr()?);
+    let endpoint = Endpoint { listener, tls: None, connections: 1024 };
+    tokio::spawn(async move {
+        let (_stop, stopped) = watch::channel(false);
+        serve(endpoint, Desk { service, router }, stopped).await;
+    });
+    let mut cores = Vec::new();
+    for _ in 0..connections {
+        let (wire, mut events) = Wire::open(url.clone(), token.clone());
+        // Nothing is subscribed to; the connection stays for as long as this is there.
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        let card: Result<Value, _> = wire.call("service_configuration", &json!({})).await;
+        card.context("a program's first call")?;
+        cores.push(Arc::new(core(&wire)));
+    }
+    Ok(cores)
+}
