@@ -4,6 +4,7 @@
 //! is open: the firewall's set of served addresses is the gate, and it is shut before a client is
 //! told to go.
 
+mod clients;
 mod gate;
 mod server;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use privatix_plugin_api::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 
+use self::clients::Clients;
 use self::gate::Gate;
 use self::server::{Order, Server};
 use crate::journal::Journal;
@@ -73,7 +75,8 @@ impl Agent {
         let place = Place::new(data_dir, "server");
         let (orders, inbox) = mpsc::unbounded_channel();
         board.change(|report| report.down = Some("the server is starting".into()));
-        let server = Server::new(core, settings, pki, place, journal, gate, board.clone());
+        let clients = Clients::new(core, gate, board.clone());
+        let server = Server::new(settings, pki, place, journal, board.clone(), clients);
         tokio::spawn(server.run(inbox));
         Ok(Self { orders, board })
     }
