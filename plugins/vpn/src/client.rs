@@ -8,10 +8,11 @@ mod dns;
 mod guard;
 mod tunnel;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use privatix_plugin_api::prelude::*;
 use tokio::net::lookup_host;
@@ -50,8 +51,12 @@ pub(crate) struct Client {
     directory: PathBuf,
     journal: Arc<Journal>,
     tunnels: Mutex<Option<HashMap<ClientKey, Handle>>>,
+    /// Channels that were started and not stopped, whether or not that went well.
+    wanted: std::sync::Mutex<HashSet<ClientKey>>,
     /// Whether kill switches of an earlier run have been looked through.
     adopted: AtomicBool,
+    /// Whether another generation is to find them.
+    handed_over: AtomicBool,
 }
 
 /// The module's end of a tunnel.
@@ -86,12 +91,15 @@ impl Client {
             directory: data_dir.to_owned(),
             journal,
             tunnels: Mutex::new(Some(HashMap::new())),
+            wanted: std::sync::Mutex::default(),
             adopted: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
         })
     }
 
     /// Begins to keep a tunnel, or hands another access message to the one there is.
     pub(crate) async fn start(&self, channel: ClientKey) -> Result<Started, Error> {
+        self.want(|wanted| wanted.insert(channel));
         let access = self.core.get_access(channel).await?;
         let profile = Profile::read(&access, &self.settings)?;
         let mut tunnels = self.tunnels.lock().await;
@@ -161,6 +169,7 @@ impl Client {
 
     /// Takes the tunnel down; returns when it is and its session is closed.
     pub(crate) async fn stop(&self, channel: ClientKey) -> Result<(), Error> {
+        self.want(|wanted| wanted.remove(&channel));
         let handle = self.tunnels.lock().await.as_mut().and_then(|all| all.remove(&channel));
         if let Some(handle) = handle {
             handle.end().await;
@@ -170,12 +179,12 @@ impl Client {
 
     pub(crate) async fn sessions(&self) -> Result<Vec<ClientKey>, Error> {
         let tunnels = self.tunnels.lock().await;
-        let started: Vec<_> = tunnels.iter().flatten().map(|(channel, _)| *channel).collect();
         let up = tunnels.iter().flatten().filter(|(_, handle)| handle.board.has_session());
         let up = up.map(|(channel, _)| *channel).collect();
-        // Asked after the starts of a new run: whose channel was not among them is over.
+        // Asked after the starts of a new run: a channel that was not among them is over.
         if !self.adopted.swap(true, Ordering::SeqCst) {
-            self.lift(|owner| !started.contains(&owner)).await?;
+            let wanted = self.want(|wanted| wanted.clone());
+            self.lift(|owner| !wanted.contains(&owner)).await?;
         }
         Ok(up)
     }
@@ -196,6 +205,15 @@ impl Client {
         if troubles.is_empty() { Health::Healthy } else { Health::Degraded(troubles.join("; ")) }
     }
 
+    fn want<T>(&self, change: impl FnOnce(&mut HashSet<ClientKey>) -> T) -> T {
+        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Kill switches are left standing by the `shutdown` that follows.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) async fn shutdown(&self) -> Result<(), Error> {
         let handles = self.tunnels.lock().await.take().into_iter().flatten();
         let ends: Vec<_> = handles.map(|(_, handle)| tokio::spawn(handle.end())).collect();
@@ -203,7 +221,9 @@ impl Client {
             // A panic has been logged.
             let _ = end.await;
         }
-        let (_, problem) = self.journal.recover(|_| false).await;
+        let handed_over = self.handed_over.load(Ordering::SeqCst);
+        let keep = |entry: &Entry| handed_over && is_kill_switch(entry);
+        let (_, problem) = self.journal.recover(keep).await;
         problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 

@@ -118,6 +118,13 @@ impl ServiceModule for Vpn {
         problem.map_or(Ok(Some(done)), |problem| Err(problem.into()))
     }
 
+    async fn hand_over(&self) -> Result<(), Error> {
+        if let Some(Side::Client(client)) = self.side.get() {
+            client.hand_over();
+        }
+        Ok(())
+    }
+
     async fn shutdown(&self, deadline: Duration) -> Result<(), Error> {
         match self.side.get() {
             Some(Side::Agent(agent)) => agent.shutdown(deadline).await,
