@@ -19,6 +19,8 @@ mod render;
 mod run;
 mod session;
 mod settings;
+#[cfg(test)]
+mod stand_in;
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -21,6 +21,9 @@ use crate::pki::Pki;
 use crate::settings::Settings;
 use crate::{full, render};
 
+#[cfg(test)]
+mod tests;
+
 /// How often OpenVPN is asked for a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
 
@@ -102,11 +105,12 @@ impl Server {
             self.farewell(&mut line).await;
         }
         drop(line);
-        openvpn.end(LAST_WORDS).await;
+        let hangs = matches!(end, End::Failed(OpenvpnError::Hangs));
+        openvpn.end(if hangs { Duration::ZERO } else { LAST_WORDS }).await;
         self.clients.forget_all();
         match end {
             // That the line broke says little; what the process said last does.
-            End::Failed(OpenvpnError::Ended(_)) => {
+            End::Failed(OpenvpnError::Ended(_) | OpenvpnError::Line(_)) => {
                 End::Failed(OpenvpnError::Ended(openvpn.last_words()))
             }
             end => end,

@@ -21,6 +21,9 @@ use crate::profile::{Profile, Routes};
 use crate::session::{self, Meter, Verdict, Verdicts};
 use crate::{full, render};
 
+#[cfg(test)]
+mod tests;
+
 /// How often OpenVPN is asked for a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
 
@@ -222,9 +225,10 @@ impl Tunnel {
         }
         attended.gone().await;
         drop(attended);
-        openvpn.end(LAST_WORDS).await;
+        let hangs = matches!(end, End::Failed(OpenvpnError::Hangs));
+        openvpn.end(if hangs { Duration::ZERO } else { LAST_WORDS }).await;
         match end {
-            End::Failed(OpenvpnError::Ended(_)) => {
+            End::Failed(OpenvpnError::Ended(_) | OpenvpnError::Line(_)) => {
                 End::Failed(OpenvpnError::Ended(openvpn.last_words()))
             }
             end => end,
