@@ -5,6 +5,7 @@
 //! killed. Only one channel can carry everything at a time.
 
 mod dns;
+mod exercise;
 mod guard;
 mod tunnel;
 
@@ -19,6 +20,7 @@ use tokio::net::lookup_host;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use self::exercise::ExerciseError;
 use self::guard::Guard;
 use self::tunnel::{Board, Order, Tunnel};
 use crate::journal::{Entry, Journal};
@@ -193,6 +195,16 @@ impl Client {
         let tunnels = self.tunnels.lock().await;
         let handle = tunnels.as_ref().and_then(|tunnels| tunnels.get(&channel));
         handle.map(|handle| handle.board.describe(&device(channel))).unwrap_or_default()
+    }
+
+    pub(crate) async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
+        let board = {
+            let tunnels = self.tunnels.lock().await;
+            tunnels.as_ref().and_then(|all| all.get(&channel)).map(|handle| handle.board.clone())
+        };
+        let address = board.filter(Board::is_up).and_then(|board| board.address());
+        let address = address.ok_or(ExerciseError::Down)?;
+        Ok(exercise::carry(&device(channel), address, amount).await?)
     }
 
     pub(crate) async fn health(&self) -> Health {

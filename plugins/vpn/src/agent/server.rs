@@ -75,7 +75,10 @@ impl Server {
             let End::Failed(error) = self.attend(&mut orders).await else { break };
             let why = full(&error);
             tracing::error!(error = why, "the server is down");
-            self.board.change(|report| report.down = Some(format!("the server is down: {why}")));
+            self.board.change(|report| {
+                report.down = Some(format!("the server is down: {why}"));
+                report.tried = true;
+            });
             let until = Instant::now() + pauses.after(begun.elapsed());
             if let Some(End::Shutdown) = self.idle(&mut orders, until).await {
                 break;
@@ -197,7 +200,7 @@ impl Server {
             }
             Message::State { name, .. } if name == "CONNECTED" => {
                 tracing::info!(port = self.settings.port, "the server is up");
-                self.board.change(|report| report.down = None);
+                self.board.change(|report| (report.down, report.tried) = (None, true));
             }
             Message::Client(event) => self.clients.event(&event),
             Message::Address { client, address } => self.clients.address(client, address),

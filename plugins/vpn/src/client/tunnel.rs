@@ -64,13 +64,17 @@ impl Board {
         self.change(|state| state.session)
     }
 
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.change(|state| state.address)
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
         self.change(|state| state.trouble.clone())
     }
 
     pub(super) fn describe(&self, device: &str) -> BTreeMap<String, String> {
         let mut known: BTreeMap<_, _> = [("device".to_owned(), device.to_owned())].into();
-        if let Some(address) = self.change(|state| state.address) {
+        if let Some(address) = self.address() {
             known.insert("address".to_owned(), address.to_string());
         }
         known

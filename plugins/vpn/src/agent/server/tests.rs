@@ -38,7 +38,7 @@ impl World {
     }
 
     fn down(&self) -> Option<String> {
-        self.board.change(|report| report.down.clone())
+        self.board.read(|report| report.down.clone())
     }
 
     /// The process of this turn, ready for clients.
@@ -125,14 +125,13 @@ async fn a_client_is_let_in_served_counted_and_gone() {
     assert_eq!(world.core.calls(), ["auth secret", "start"]);
     openvpn.says(&[">BYTECOUNT_CLI:0,40,2"]).await;
     world.core.wait_called("total 42").await;
-    assert_eq!(world.board.change(|report| report.served.len()), 1);
+    assert_eq!(world.board.read(|report| report.served.len()), 1);
     openvpn.leaves(0, 50, 5).await;
     world.gate_hears(&["shut 10.89.0.2"]).await;
     world.core.wait_called("stop").await;
     let calls = world.core.calls();
     assert_eq!(calls[calls.len() - 2..], ["total 55", "stop"]);
-    wait_for("nobody", || world.board.change(|report| report.served.is_empty()).then_some(()))
-        .await;
+    wait_for("nobody", || world.board.read(|report| report.served.is_empty()).then_some(())).await;
     let gone = world.shutdown(PATIENCE);
     openvpn.does(&["signal SIGTERM"]).await;
     openvpn.dies();
@@ -200,7 +199,7 @@ async fn one_that_dies_at_any_stage_is_started_again_and_its_sessions_end() {
         openvpn.asks(0).await;
         openvpn.enters(0).await;
         wait_for("a session", || {
-            world.board.change(|report| (report.served.len() == 1).then_some(()))
+            world.board.read(|report| (report.served.len() == 1).then_some(()))
         })
         .await;
     }
