@@ -324,6 +324,10 @@ pub enum ModuleRequest {
     /// all other commands, while no host runs. Answer: [`Cleaned`]; `unsupported` by a module that
     /// leaves nothing behind.
     Cleanup,
+    /// Another generation of this module is to take over: what protects users meanwhile, such as a
+    /// kill switch, is to be left in place by the `shutdown` that follows, for the next one to adopt.
+    /// Answer: [`Done`].
+    HandOver,
     /// For tests alone: have the service itself carry about so much through a channel. Answer:
     /// [`Exercised`].
     Exercise {

@@ -21,6 +21,8 @@ use crate::support::node::signal;
 use crate::support::trade::draft;
 use crate::support::{Node, PATIENCE, Package, wait_for};
 
+mod changes;
+
 const MIB: u64 = 1 << 20;
 const DEVICE: &str = "privatix0";
 

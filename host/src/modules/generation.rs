@@ -219,6 +219,17 @@ impl Generation {
         }
     }
 
+    /// Says that another generation is to take over once this one has been retired.
+    ///
+    /// # Errors
+    /// [`CommandError`]; none where the module was built without it.
+    pub async fn hand_over(&self) -> Result<(), CommandError> {
+        match self.call::<Done>(&ModuleRequest::HandOver, self.timeouts.call).await {
+            Err(CommandError::Fault(fault)) if fault.kind == FaultKind::Unsupported => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
     /// One command, by hand; what the methods above are made of.
     ///
     /// # Errors

@@ -192,6 +192,8 @@ impl Context {
             Err(error) => Err(NotUp::command(Step::Configure, &error)),
         };
         if let Err(mut not_up) = outcome {
+            // Whatever comes next, it is not the end: the one before is put back, or this tried again.
+            hand_over(name, &generation).await;
             // What leaves threads behind each time is not tried for ever.
             not_up.retry &= self.retire(name, &generation).await;
             return Err(not_up);
@@ -203,6 +205,12 @@ impl Context {
     pub async fn take_down(&self, name: &str, running: Running) {
         self.router.close(running.checked.manifest.product_id);
         self.retire(name, &running.generation).await;
+    }
+
+    /// As [`Context::take_down`], for another generation to take over.
+    pub async fn make_way(&self, name: &str, running: Running) {
+        hand_over(name, &running.generation).await;
+        self.take_down(name, running).await;
     }
 
     /// Returns whether nothing was left behind.
@@ -388,6 +396,13 @@ impl Context {
         };
         let closed = self.service.close_unserved(product, &served, earlier).await;
         closed.map_err(|error| NotUp::host("closing sessions that nobody serves", &error))
+    }
+}
+
+/// One that cannot be told is taken down all the same.
+async fn hand_over(name: &str, generation: &Generation) {
+    if let Err(error) = generation.hand_over().await {
+        tracing::warn!(module = name, error = crate::chain(&error), "handing over failed");
     }
 }
 

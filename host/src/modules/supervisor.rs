@@ -228,7 +228,7 @@ impl Supervisor {
         let previous = Arc::clone(&old.checked);
         let served = old.generation.sessions().await.unwrap_or_default();
         self.enter(State::Stopping, None, &previous);
-        self.context.take_down(&self.name, old).await;
+        self.context.make_way(&self.name, old).await;
         self.enter(State::Starting, None, &new);
         match self.bring_up(&new, &served).await {
             Ok(running) => {

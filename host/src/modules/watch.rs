@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -77,12 +78,16 @@ impl Eyes {
         self.watched = None;
         let Some(identity) = identity else { return };
         let look = Arc::clone(&self.look);
-        let watcher =
-            notify::recommended_watcher(move |_: notify::Result<notify::Event>| look.notify_one())
-                .and_then(|mut watcher| {
-                    watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
-                    Ok(watcher)
-                });
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // That something was missed is a reason as well.
+            if event.map_or(true, |event| may_change(event.kind)) {
+                look.notify_one();
+            }
+        });
+        let watcher = watcher.and_then(|mut watcher| {
+            watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
         match watcher {
             Ok(watcher) => self.watched = Some((identity, watcher)),
             // The rescan still finds everything, only later.
@@ -90,6 +95,15 @@ impl Eyes {
                 tracing::warn!(%error, "the plugins directory cannot be watched, only scanned")
             }
         }
+    }
+}
+
+/// Whether there may be something new. That somebody reads is not: a scan reads too, and would
+/// otherwise be the reason of the next one, for ever.
+fn may_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
     }
 }
 
@@ -117,5 +131,34 @@ impl Flock {
             self.tasks.spawn(supervisor.run(self.shutdown.clone()));
             self.files.insert(name, sender);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_scan_is_no_reason_for_another_and_a_change_is() {
+        let plugins = tempfile::tempdir().expect("a directory");
+        let (send, events) = mpsc::channel();
+        let mut watcher = notify::recommended_watcher(send).expect("a watcher");
+        watcher.watch(plugins.path(), RecursiveMode::NonRecursive).expect("watched");
+        package::scan(plugins.path()).expect("readable");
+        fs::write(plugins.path().join("x.so"), "x").expect("written");
+        // In the order in which it happened; the end of writing is told apart from that of reading.
+        let first = loop {
+            let event: Event = events.recv().expect("open").expect("an event");
+            if may_change(event.kind) {
+                break event.kind;
+            }
+        };
+        assert!(first.is_create(), "{first:?}");
+        let end = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        while events.recv().expect("open").expect("an event").kind != end {}
+        assert!(may_change(end));
     }
 }

@@ -78,6 +78,7 @@ fn messages_to_the_module_and_their_answers() {
         (ModuleRequest::Sessions, r#"{"call":"sessions"}"#),
         (ModuleRequest::Health, r#"{"call":"health"}"#),
         (ModuleRequest::Cleanup, r#"{"call":"cleanup"}"#),
+        (ModuleRequest::HandOver, r#"{"call":"handOver"}"#),
         (ModuleRequest::Describe { client_key }, r#"{"call":"describe","clientKey":"KEY"}"#),
     ] {
         check(&message, wire);

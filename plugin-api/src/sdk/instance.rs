@@ -221,6 +221,7 @@ async fn answer<M: ServiceModule>(module: &M, request: ModuleRequest) -> Vec<u8>
         ModuleRequest::Exercise { client_key, amount } => {
             reply(module.exercise(client_key, amount).await.map(|moved| Exercised { moved }))
         }
+        ModuleRequest::HandOver => reply(module.hand_over().await.map(|()| Done {})),
         ModuleRequest::Health => reply(Ok(module.health().await)),
         ModuleRequest::Cleanup => match module.cleanup().await.transpose() {
             Some(outcome) => reply(outcome.map(Cleaned)),

@@ -109,6 +109,16 @@ pub trait ServiceModule: Sized + Send + Sync + 'static {
         async { Ok(None) }
     }
 
+    /// Another generation of this module is to take over after the `shutdown` that follows: what
+    /// protects users meanwhile, such as a kill switch, is left in place then, for the next one to
+    /// adopt. Not told where the module ends for good, or with its host.
+    ///
+    /// # Errors
+    /// Logged.
+    fn hand_over(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Ends everything: reports the last usage, stops all sessions, lets go of ports, processes
     /// and files. What is still running at the deadline is abandoned.
     ///

@@ -4,16 +4,19 @@
 //! is open: the firewall's set of served addresses is the gate, and it is shut before a client is
 //! told to go.
 
+mod clients;
 mod gate;
 mod server;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use privatix_plugin_api::prelude::*;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
+use self::clients::Clients;
 use self::gate::Gate;
 use self::server::{Order, Server};
 use crate::journal::Journal;
@@ -23,11 +26,16 @@ use crate::pki::Pki;
 use crate::profile::product_config;
 use crate::settings::Settings;
 
+/// How long `configure` waits for the server. One that needs longer goes on in the background.
+const UP: Duration = Duration::from_secs(5);
+
 /// How the server is, for `health` and `sessions`.
 #[derive(Debug, Default)]
 struct Report {
     /// Why it does not run, if it does not.
     down: Option<String>,
+    /// Whether the first try to start it has come to anything.
+    tried: bool,
     /// What is wrong with the gate.
     gate: Option<String>,
     /// Channels with an open session.
@@ -36,11 +44,21 @@ struct Report {
 
 /// Shared by the server, its gate and the module.
 #[derive(Debug, Clone, Default)]
-struct Board(Arc<Mutex<Report>>);
+struct Board(watch::Sender<Report>);
 
 impl Board {
-    fn change<T>(&self, change: impl FnOnce(&mut Report) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn change(&self, change: impl FnOnce(&mut Report)) {
+        self.0.send_modify(change);
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Report) -> T) -> T {
+        read(&self.0.borrow())
+    }
+
+    /// Waits until the first try has come to anything.
+    async fn tried(&self) {
+        // It cannot be closed: one end is here.
+        let _ = self.0.subscribe().wait_for(|report| report.tried).await;
     }
 }
 
@@ -73,8 +91,11 @@ impl Agent {
         let place = Place::new(data_dir, "server");
         let (orders, inbox) = mpsc::unbounded_channel();
         board.change(|report| report.down = Some("the server is starting".into()));
-        let server = Server::new(core, settings, pki, place, journal, gate, board.clone());
+        let clients = Clients::new(core, gate, board.clone());
+        let server = Server::new(settings, pki, place, journal, board.clone(), clients);
         tokio::spawn(server.run(inbox));
+        // A server that cannot be started is tried again, and `health` tells; so late is no error.
+        let _ = timeout(UP, board.tried()).await;
         Ok(Self { orders, board })
     }
 
@@ -88,11 +109,11 @@ impl Agent {
     }
 
     pub(crate) fn sessions(&self) -> Vec<ClientKey> {
-        self.board.change(|report| report.served.clone())
+        self.board.read(|report| report.served.clone())
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.board.change(|report| match (&report.down, &report.gate) {
+        self.board.read(|report| match (&report.down, &report.gate) {
             (Some(why), _) => Health::Unhealthy(why.clone()),
             (None, Some(why)) => Health::Degraded(why.clone()),
             (None, None) => Health::Healthy,

@@ -5,19 +5,22 @@
 //! killed. Only one channel can carry everything at a time.
 
 mod dns;
+mod exercise;
 mod guard;
 mod tunnel;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use privatix_plugin_api::prelude::*;
 use tokio::net::lookup_host;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use self::exercise::ExerciseError;
 use self::guard::Guard;
 use self::tunnel::{Board, Order, Tunnel};
 use crate::journal::{Entry, Journal};
@@ -50,8 +53,12 @@ pub(crate) struct Client {
     directory: PathBuf,
     journal: Arc<Journal>,
     tunnels: Mutex<Option<HashMap<ClientKey, Handle>>>,
+    /// Channels that were started and not stopped, whether or not that went well.
+    wanted: std::sync::Mutex<HashSet<ClientKey>>,
     /// Whether kill switches of an earlier run have been looked through.
     adopted: AtomicBool,
+    /// Whether another generation is to find them.
+    handed_over: AtomicBool,
 }
 
 /// The module's end of a tunnel.
@@ -86,12 +93,15 @@ impl Client {
             directory: data_dir.to_owned(),
             journal,
             tunnels: Mutex::new(Some(HashMap::new())),
+            wanted: std::sync::Mutex::default(),
             adopted: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
         })
     }
 
     /// Begins to keep a tunnel, or hands another access message to the one there is.
     pub(crate) async fn start(&self, channel: ClientKey) -> Result<Started, Error> {
+        self.want(|wanted| wanted.insert(channel));
         let access = self.core.get_access(channel).await?;
         let profile = Profile::read(&access, &self.settings)?;
         let mut tunnels = self.tunnels.lock().await;
@@ -161,6 +171,7 @@ impl Client {
 
     /// Takes the tunnel down; returns when it is and its session is closed.
     pub(crate) async fn stop(&self, channel: ClientKey) -> Result<(), Error> {
+        self.want(|wanted| wanted.remove(&channel));
         let handle = self.tunnels.lock().await.as_mut().and_then(|all| all.remove(&channel));
         if let Some(handle) = handle {
             handle.end().await;
@@ -170,12 +181,12 @@ impl Client {
 
     pub(crate) async fn sessions(&self) -> Result<Vec<ClientKey>, Error> {
         let tunnels = self.tunnels.lock().await;
-        let started: Vec<_> = tunnels.iter().flatten().map(|(channel, _)| *channel).collect();
         let up = tunnels.iter().flatten().filter(|(_, handle)| handle.board.has_session());
         let up = up.map(|(channel, _)| *channel).collect();
-        // Asked after the starts of a new run: whose channel was not among them is over.
+        // Asked after the starts of a new run: a channel that was not among them is over.
         if !self.adopted.swap(true, Ordering::SeqCst) {
-            self.lift(|owner| !started.contains(&owner)).await?;
+            let wanted = self.want(|wanted| wanted.clone());
+            self.lift(|owner| !wanted.contains(&owner)).await?;
         }
         Ok(up)
     }
@@ -184,6 +195,16 @@ impl Client {
         let tunnels = self.tunnels.lock().await;
         let handle = tunnels.as_ref().and_then(|tunnels| tunnels.get(&channel));
         handle.map(|handle| handle.board.describe(&device(channel))).unwrap_or_default()
+    }
+
+    pub(crate) async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
+        let board = {
+            let tunnels = self.tunnels.lock().await;
+            tunnels.as_ref().and_then(|all| all.get(&channel)).map(|handle| handle.board.clone())
+        };
+        let address = board.filter(Board::is_up).and_then(|board| board.address());
+        let address = address.ok_or(ExerciseError::Down)?;
+        Ok(exercise::carry(&device(channel), address, amount).await?)
     }
 
     pub(crate) async fn health(&self) -> Health {
@@ -196,6 +217,15 @@ impl Client {
         if troubles.is_empty() { Health::Healthy } else { Health::Degraded(troubles.join("; ")) }
     }
 
+    fn want<T>(&self, change: impl FnOnce(&mut HashSet<ClientKey>) -> T) -> T {
+        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Kill switches are left standing by the `shutdown` that follows.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) async fn shutdown(&self) -> Result<(), Error> {
         let handles = self.tunnels.lock().await.take().into_iter().flatten();
         let ends: Vec<_> = handles.map(|(_, handle)| tokio::spawn(handle.end())).collect();
@@ -203,7 +233,9 @@ impl Client {
             // A panic has been logged.
             let _ = end.await;
         }
-        let (_, problem) = self.journal.recover(|_| false).await;
+        let handed_over = self.handed_over.load(Ordering::SeqCst);
+        let keep = |entry: &Entry| handed_over && is_kill_switch(entry);
+        let (_, problem) = self.journal.recover(keep).await;
         problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
 

@@ -19,6 +19,8 @@ mod render;
 mod run;
 mod session;
 mod settings;
+#[cfg(test)]
+mod stand_in;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -102,6 +104,13 @@ impl ServiceModule for Vpn {
         }
     }
 
+    async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
+        match self.side()? {
+            Side::Agent(_) => Err(Unsupported.into()),
+            Side::Client(client) => client.exercise(channel, amount).await,
+        }
+    }
+
     async fn health(&self) -> Health {
         match self.side() {
             Ok(Side::Agent(agent)) => agent.health(),
@@ -116,6 +125,13 @@ impl ServiceModule for Vpn {
             tracing::info!(what, "cleaned up");
         }
         problem.map_or(Ok(Some(done)), |problem| Err(problem.into()))
+    }
+
+    async fn hand_over(&self) -> Result<(), Error> {
+        if let Some(Side::Client(client)) = self.side.get() {
+            client.hand_over();
+        }
+        Ok(())
     }
 
     async fn shutdown(&self, deadline: Duration) -> Result<(), Error> {

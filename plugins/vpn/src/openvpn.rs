@@ -23,7 +23,7 @@ use crate::management::{MAX_LINE, Message, Parser, ProtocolError};
 use crate::run;
 
 /// How long it may take to connect, and to answer a command.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lines of its output that are kept to say why it ended.
 const TAIL: usize = 12;
@@ -76,9 +76,10 @@ pub(crate) struct Openvpn {
 
 type Tail = Arc<Mutex<VecDeque<String>>>;
 
-/// Where the files of a process go.
+/// What is run, and where its files go.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
+    pub(crate) program: PathBuf,
     pub(crate) config: PathBuf,
     pub(crate) socket: PathBuf,
 }
@@ -86,7 +87,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(directory: &Path, name: &str) -> Self {
         let path = |end| directory.join(format!("{name}.{end}"));
-        Self { config: path("conf"), socket: path("sock") }
+        Self { program: run::program("openvpn"), config: path("conf"), socket: path("sock") }
     }
 }
 
@@ -102,7 +103,7 @@ impl Openvpn {
         private(&place.config).and_then(|mut f| f.write_all(config.as_bytes())).map_err(write)?;
         let listener = listen(&place.socket)?;
         let mut command = Command::new(run::program("setpriv"));
-        command.args(["--pdeathsig", "KILL", "--"]).arg(run::program("openvpn"));
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&place.program);
         command.arg("--config").arg(&place.config);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().map_err(OpenvpnError::Start)?;

@@ -46,6 +46,12 @@ management-hold
 verb 3
 ";
 
+/// Over UDP. What arrives while OpenVPN has no turn on the processor waits in the kernel instead of
+/// being lost, which the connections inside would take for a full line; the kernel's own limit
+/// (`net.core.rmem_max`) still holds. And nothing is asked for before each write. What is to be sent
+/// keeps the kernel's default: a longer queue there is only a later answer.
+const DATAGRAMS: &str = "rcvbuf 1048576\nfast-io\nexplicit-exit-notify 1\n";
+
 fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
@@ -76,7 +82,7 @@ pub(crate) fn server(settings: &Settings, pki: &Pki, socket: &Path) -> String {
     );
     // Writing to a string does not fail.
     let _ = match settings.protocol {
-        Protocol::Udp => writeln!(text, "proto udp{}\nexplicit-exit-notify 1", family(v6)),
+        Protocol::Udp => write!(text, "proto udp{}\n{DATAGRAMS}", family(v6)),
         Protocol::Tcp => writeln!(text, "proto tcp{}-server", family(v6)),
     };
     let _ = match settings.listen {
@@ -128,7 +134,7 @@ pub(crate) fn client(
         let _ = writeln!(text, "remote {address} {} {protocol}", profile.port);
     }
     if profile.protocol == Protocol::Udp {
-        text.push_str("explicit-exit-notify 1\n");
+        text.push_str(DATAGRAMS);
     }
     for option in PULLED {
         let _ = writeln!(text, "pull-filter accept {}", quoted(option));

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::signals;
 use super::stage::wait;
-use crate::cargo::Outcome;
+use crate::cargo::{Outcome, repository};
 
 pub(super) struct Node {
     /// As it is called in what is shown.
@@ -139,7 +139,7 @@ impl Node {
     }
 
     /// Puts a file into the plugins directory.
-    pub(super) fn drop_in(&self, source: &Path) -> Outcome {
+    fn drop_in(&self, source: &Path) -> Outcome {
         let place = self.home.join("plugins").join(source.file_name().unwrap_or_default());
         let copy = || -> io::Result<u64> {
             // The mode of the source may let others write, which the host refuses.
@@ -152,8 +152,35 @@ impl Node {
         })
     }
 
+    /// Drops a module's package into the running host and waits until it runs; the states it went
+    /// through. The library comes last, so that the module is whole when it is taken up: a client's
+    /// would run without the offering template, and learn of it a moment later.
+    pub(super) fn install(&self, name: &str, binaries: &Path) -> Outcome<String> {
+        if let Some((state, _)) = self.module(name)? {
+            return Err(format!("expected no module yet, found it {state}"));
+        }
+        let templates = repository().join("templates");
+        self.drop_in(&templates.join(format!("{name}.access.json")))?;
+        self.drop_in(&templates.join(format!("{name}.offering.json")))?;
+        self.drop_in(&binaries.join(format!("lib{name}.so")))?;
+        let mut states: Vec<String> = Vec::new();
+        wait("the module to be running", || {
+            let Some((state, problem)) = self.module(name)? else {
+                return Ok(Err("no module".into()));
+            };
+            if states.last() != Some(&state) {
+                states.push(state.clone());
+            }
+            if ["refused", "failed"].contains(&&*state) {
+                return Err(format!("expected the module to be running, it is {state}: {problem}"));
+            }
+            Ok(if state == "running" { Ok(()) } else { Err(format!("{state}: {problem}")) })
+        })?;
+        Ok(states.join(", "))
+    }
+
     /// The state of a module, if there is one of this name, and why it is in it.
-    pub(super) fn module(&self, name: &str) -> Outcome<Option<(String, String)>> {
+    fn module(&self, name: &str) -> Outcome<Option<(String, String)>> {
         let modules = self.ask(&["module", "list"])?;
         let mut modules = modules.as_array().into_iter().flatten();
         Ok(modules.find(|module| module["name"] == name).map(|module| {

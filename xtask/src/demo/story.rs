@@ -10,7 +10,7 @@ use super::http::{Server, Url};
 use super::node::Node;
 use super::socks;
 use super::stage::{Stage, wait};
-use crate::cargo::{Outcome, repository};
+use crate::cargo::Outcome;
 
 /// The module that is sold and bought.
 const MODULE: &str = "proxy";
@@ -123,34 +123,7 @@ impl Story {
     /// Drops the module into a running host.
     fn install(&self, node: &Node) -> Outcome {
         let what = format!("dropped the proxy module into the {}'s plugins directory", node.role);
-        let states = self.stage.step(&what, || {
-            if let Some((state, _)) = node.module(MODULE)? {
-                return Err(format!("expected no module yet, found it {state}"));
-            }
-            let templates = repository().join("templates");
-            node.drop_in(&templates.join(format!("{MODULE}.access.json")))?;
-            node.drop_in(&templates.join(format!("{MODULE}.offering.json")))?;
-            // Last, so that the module is whole when it is taken up: a client's would run without
-            // the offering template, and learn of it a moment later.
-            node.drop_in(&self.binaries.join(format!("lib{MODULE}.so")))?;
-            let mut states: Vec<String> = Vec::new();
-            wait("the module to be running", || {
-                let Some((state, problem)) = node.module(MODULE)? else {
-                    return Ok(Err("no module".into()));
-                };
-                if states.last() != Some(&state) {
-                    states.push(state.clone());
-                }
-                if ["refused", "failed"].contains(&&*state) {
-                    return Err(format!(
-                        "expected the module to be running, it is {state}: {problem}"
-                    ));
-                }
-                Ok(if state == "running" { Ok(()) } else { Err(format!("{state}: {problem}")) })
-            })?;
-            Ok((states.join(", "), states))
-        });
-        states.map(drop)
+        self.stage.step(&what, || Ok((node.install(MODULE, &self.binaries)?, ())))
     }
 
     /// What the agent sells, known to the client.

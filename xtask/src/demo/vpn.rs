@@ -7,7 +7,7 @@
 pub(crate) mod bench;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::node::Node;
 use super::stage::{Stage, wait};
 use super::{Options, TAIL, directory, signals};
-use crate::cargo::{Outcome, built, cargo, repository, step};
+use crate::cargo::{Outcome, built, cargo, step};
 
 const MODULE: &str = "vpn";
 
@@ -48,14 +48,7 @@ pub(super) fn run(options: &Options) -> Outcome {
     let binaries = built(options.profile())?;
     let _caught = signals::Caught::new()?;
     let home = directory()?;
-    let network = Network::new()?;
-    let mut story = Story {
-        stage: Stage::new(),
-        agent: Node::new("agent", &binaries, &home).inside(&network.agent),
-        client: Node::new("client", &binaries, &home).inside(&network.client),
-        network,
-        binaries,
-    };
+    let mut story = Story::new(binaries, &home)?;
     let played = story.play();
     if played.is_err() && !signals::interrupted() {
         for node in [&story.agent, &story.client] {
@@ -86,6 +79,18 @@ struct Story {
 }
 
 impl Story {
+    /// Three machines, and on two of them a node that does not run yet.
+    fn new(binaries: PathBuf, home: &Path) -> Outcome<Self> {
+        let network = Network::new()?;
+        Ok(Self {
+            stage: Stage::new(),
+            agent: Node::new("agent", &binaries, home).inside(&network.agent),
+            client: Node::new("client", &binaries, home).inside(&network.client),
+            network,
+            binaries,
+        })
+    }
+
     fn play(&mut self) -> Outcome {
         self.begin()?;
         for node in [&self.agent, &self.client] {
@@ -124,20 +129,7 @@ impl Story {
 
     fn install(&self, node: &Node) -> Outcome {
         let what = format!("dropped the VPN module into the {}'s plugins directory", node.role);
-        self.stage.step(&what, || {
-            let templates = repository().join("templates");
-            node.drop_in(&templates.join(format!("{MODULE}.access.json")))?;
-            node.drop_in(&templates.join(format!("{MODULE}.offering.json")))?;
-            node.drop_in(&self.binaries.join(format!("lib{MODULE}.so")))?;
-            wait("the module to be running", || match node.module(MODULE)? {
-                Some((state, _)) if state == "running" => Ok(Ok(())),
-                Some((state, problem)) if ["refused", "failed"].contains(&&*state) => {
-                    Err(format!("the module is {state}: {problem}"))
-                }
-                other => Ok(Err(format!("{other:?}"))),
-            })?;
-            Ok(("running".into(), ()))
-        })
+        self.stage.step(&what, || Ok((node.install(MODULE, &self.binaries)?, ())))
     }
 
     fn offer(&self) -> Outcome<String> {

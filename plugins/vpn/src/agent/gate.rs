@@ -107,6 +107,28 @@ impl Gate {
         Ok(Self(orders))
     }
 
+    /// One that only says what it was told, a word and an address each.
+    #[cfg(test)]
+    pub(super) fn in_words() -> (Self, mpsc::UnboundedReceiver<String>) {
+        let (orders, mut inbox) = mpsc::unbounded_channel();
+        let (say, words) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(order) = inbox.recv().await {
+                let word = match order {
+                    Order::Empty => "empty".to_owned(),
+                    Order::Open(address, _) => format!("open {address}"),
+                    Order::Shut(address) => format!("shut {address}"),
+                    Order::Down(done) => {
+                        let _ = done.send(());
+                        "down".to_owned()
+                    }
+                };
+                let _ = say.send(word);
+            }
+        });
+        (Self(orders), words)
+    }
+
     pub(super) fn empty(&self) {
         self.order(Order::Empty);
     }

@@ -21,6 +21,9 @@ use crate::profile::{Profile, Routes};
 use crate::session::{self, Meter, Verdict, Verdicts};
 use crate::{full, render};
 
+#[cfg(test)]
+mod tests;
+
 /// How often OpenVPN is asked for a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
 
@@ -61,13 +64,17 @@ impl Board {
         self.change(|state| state.session)
     }
 
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.change(|state| state.address)
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
         self.change(|state| state.trouble.clone())
     }
 
     pub(super) fn describe(&self, device: &str) -> BTreeMap<String, String> {
         let mut known: BTreeMap<_, _> = [("device".to_owned(), device.to_owned())].into();
-        if let Some(address) = self.change(|state| state.address) {
+        if let Some(address) = self.address() {
             known.insert("address".to_owned(), address.to_string());
         }
         known
@@ -222,9 +229,10 @@ impl Tunnel {
         }
         attended.gone().await;
         drop(attended);
-        openvpn.end(LAST_WORDS).await;
+        let hangs = matches!(end, End::Failed(OpenvpnError::Hangs));
+        openvpn.end(if hangs { Duration::ZERO } else { LAST_WORDS }).await;
         match end {
-            End::Failed(OpenvpnError::Ended(_)) => {
+            End::Failed(OpenvpnError::Ended(_) | OpenvpnError::Line(_)) => {
                 End::Failed(OpenvpnError::Ended(openvpn.last_words()))
             }
             end => end,

@@ -1,66 +1,10 @@
 //! A session against a core that fails and refuses as it is told. Time is tokio's own and passes
 //! only while everybody waits.
 
-use std::sync::{Arc, Mutex};
-
-use abi_stable::erased_types::TD_Opaque;
-use privatix_plugin_api::abi::{Bytes, CoreInterface, CoreInterface_TO, Future, FutureExt};
-use privatix_plugin_api::message::{CoreRequest, Reply, decode, encode};
 use serde_json::json;
 
 use super::*;
-
-/// What was called, and what is to be answered: the status, or an error so many times first.
-#[derive(Default)]
-struct Script {
-    calls: Vec<String>,
-    failures: u32,
-    status: Option<&'static str>,
-}
-
-#[derive(Clone, Default)]
-struct TestCore(Arc<Mutex<Script>>);
-
-impl TestCore {
-    fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
-        change(&mut self.0.lock().expect("not poisoned"))
-    }
-
-    fn answer(&self, request: CoreRequest) -> Result<Value, ApiError> {
-        self.script(|script| {
-            let status = script.status.unwrap_or("active");
-            let (call, answer) = match request {
-                CoreRequest::StartSession { .. } => (
-                    "start".to_owned(),
-                    json!({"session": uuid::Uuid::nil(), "offering": {"a": 1}, "status": status}),
-                ),
-                CoreRequest::UpdateSession { usage: Usage::Total(total), .. } => {
-                    (format!("total {total}"), json!({ "status": status }))
-                }
-                CoreRequest::StopSession { .. } => ("stop".to_owned(), json!({"status": status})),
-                other => panic!("{other:?}"),
-            };
-            if script.failures > 0 {
-                script.failures -= 1;
-                script.calls.push(format!("{call} failed"));
-                return Err(ErrorName::Internal.into());
-            }
-            script.calls.push(call);
-            Ok(answer)
-        })
-    }
-
-    fn calls(&self) -> Vec<String> {
-        self.script(|script| script.calls.clone())
-    }
-}
-
-impl CoreInterface for TestCore {
-    fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
-        let reply = Reply::from(self.answer(decode(&request).expect("a request")));
-        async move { Bytes::from(encode(&reply)) }.into_ffi()
-    }
-}
+use crate::stand_in::{Script, TestCore};
 
 struct Story {
     core: TestCore,
@@ -72,9 +16,8 @@ impl Story {
     fn new(prepare: impl FnOnce(&mut Script)) -> Self {
         let core = TestCore::default();
         core.script(prepare);
-        let handle = Core::from_object(CoreInterface_TO::from_value(core.clone(), TD_Opaque));
         let (send, verdicts) = mpsc::unbounded_channel();
-        let meter = open(handle, ClientKey(uuid::Uuid::nil()), None, (), send);
+        let meter = open(core.handle(), ClientKey(uuid::Uuid::nil()), None, (), send);
         Self { core, meter: Some(meter), verdicts }
     }
 

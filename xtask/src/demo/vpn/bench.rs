@@ -10,37 +10,59 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::super::node::Node;
-use super::super::stage::{Stage, wait};
+use super::super::stage::wait;
 use super::super::{directory, signals};
 use super::{AGENT, FAR, Network, Story, inside};
 use crate::cargo::{Outcome, built, cargo, step};
 
-/// Seconds of each transfer, and how often each is made.
-const FULL: (u32, usize) = (5, 5);
+/// Seconds of each transfer, and how many pairs are made.
+const FULL: (u32, usize) = (5, 8);
 const QUICK: (u32, usize) = (2, 1);
 
-/// Both directions of a tunnel, in bits per second, as far as the receiver got them.
-#[derive(Debug, Clone, Copy)]
-struct Speed {
-    down: f64,
-    up: f64,
+/// The first of them, in which TCP finds its pace, do not count.
+const WARM_UP: &str = "1";
+
+/// What a tunnel carried in one turn, and the CPU time it took.
+struct Turn {
+    down: Transfer,
+    up: Transfer,
+    /// Ticks of OpenVPN at the agent's end, and at both.
+    server: u64,
+    openvpn: u64,
+}
+
+/// As far as the receiver got it.
+struct Transfer {
+    bits_per_second: f64,
+    bytes: f64,
+}
+
+impl Turn {
+    fn ticks_a_byte(&self) -> f64 {
+        #[allow(clippy::cast_precision_loss)]
+        let ticks = self.openvpn as f64;
+        ticks / (self.down.bytes + self.up.bytes)
+    }
+
+    fn shown(&self) -> String {
+        let [down, up] = [&self.down, &self.up].map(|way| way.bits_per_second / 1e6);
+        format!("{down:.0} Mbit/s down, {up:.0} Mbit/s up")
+    }
+}
+
+/// The module's turns and those by hand, in pairs; and what the nodes took during the module's.
+#[derive(Default)]
+struct Turns {
+    pairs: Vec<(Turn, Turn)>,
+    agent: u64,
+    client: u64,
 }
 
 pub(crate) fn run(quick: bool, as_json: bool) -> Outcome {
-    let package = ["--package=privatix", "--package=privatix-vpn"];
-    let mut build = cargo(&["build", "--release", "--locked", "--bins", "--lib"]);
-    step("building for release", build.args(package))?;
-    let binaries = built("release")?;
+    step("building for release", &mut cargo(&["build", "--release", "--workspace", "--locked"]))?;
     let _caught = signals::Caught::new()?;
     let home = directory()?;
-    let network = Network::new()?;
-    let mut story = Story {
-        stage: Stage::new(),
-        agent: Node::new("agent", &binaries, &home).inside(&network.agent),
-        client: Node::new("client", &binaries, &home).inside(&network.client),
-        network,
-        binaries,
-    };
+    let mut story = Story::new(built("release")?, &home)?;
     let measured = measure(&mut story, if quick { QUICK } else { FULL });
     let stopped = story.client.stop().and(story.agent.stop());
     drop(story);
@@ -62,40 +84,77 @@ fn measure(story: &mut Story, (seconds, rounds): (u32, usize)) -> Outcome<Value>
     let channel = story.client.ask_for(&["order", &offering], "channel")?;
     story.client.wait_channel(&channel, "active")?;
     let up = since.elapsed().as_secs_f64();
-    let (mut module, mut hand) = (Vec::new(), Vec::new());
-    let (mut own, mut openvpn) = (0, 0);
-    for _ in 0..rounds {
-        let host = story.agent.pid().ok_or("no agent")?;
-        let server = openvpn_of(&story.network.agent)?;
-        let before = (ticks(&host)?, ticks(&server)?);
-        module.push(story.stage.step("through the module's tunnel", || {
-            let speed = speed(&story.network, seconds)?;
-            Ok((shown(speed), speed))
-        })?);
-        own += ticks(&host)? - before.0;
-        openvpn += ticks(&server)? - before.1;
-        // With its kill switch, nothing else would get through.
-        story.client.ask(&["channel", "suspend", &channel])?;
-        story.client.wait_channel(&channel, "suspended")?;
-        hand.push(story.stage.step("through OpenVPN run by hand", || {
-            let _by_hand = ByHand::start(story)?;
-            let speed = speed(&story.network, seconds)?;
-            Ok((shown(speed), speed))
-        })?);
-        story.client.ask(&["channel", "resume", &channel])?;
-        story.client.wait_channel(&channel, "active")?;
+    let mut turns = Turns::default();
+    for round in 0..rounds {
+        // Whoever comes second may find another machine; so each is second in turn.
+        let pair = if round % 2 == 0 {
+            let module = turns.of_module(story, &channel, seconds)?;
+            (module, by_hand(story, &channel, seconds)?)
+        } else {
+            let hand = by_hand(story, &channel, seconds)?;
+            (turns.of_module(story, &channel, seconds)?, hand)
+        };
+        turns.pairs.push(pair);
     }
-    let share = |of: fn(&Speed) -> f64| median(module.iter().map(of)) / median(hand.iter().map(of));
-    #[allow(clippy::cast_precision_loss)]
-    let cpu = own as f64 / (openvpn as f64).max(1.0);
-    Ok(json!({
-        "tunnelUpSeconds": up,
-        "module": { "downBits": median(module.iter().map(|s| s.down)), "upBits": median(module.iter().map(|s| s.up)) },
-        "byHand": { "downBits": median(hand.iter().map(|s| s.down)), "upBits": median(hand.iter().map(|s| s.up)) },
-        "shareDown": share(|speed| speed.down),
-        "shareUp": share(|speed| speed.up),
-        "hostCpuOfOpenvpn": cpu,
-    }))
+    Ok(turns.figures(up))
+}
+
+impl Turns {
+    fn of_module(&mut self, story: &Story, channel: &str, seconds: u32) -> Outcome<Turn> {
+        story.client.wait_channel(channel, "active")?;
+        let network = &story.network;
+        let ends = [openvpn_of(&network.agent)?, openvpn_of(&network.client)?];
+        let pids = [&story.agent, &story.client].map(Node::pid);
+        let [Some(agent), Some(client)] = pids else { return Err("a node is gone".into()) };
+        let before = (ticks(&agent)?, ticks(&client)?);
+        let turn = story.stage.step("through the module's tunnel", || {
+            let turn = turn(network, &ends, seconds)?;
+            Ok((turn.shown(), turn))
+        })?;
+        self.agent += ticks(&agent)? - before.0;
+        self.client += ticks(&client)? - before.1;
+        Ok(turn)
+    }
+
+    /// Of pairs the median of shares, which a machine that is slower for a while does not move.
+    fn figures(&self, up: f64) -> Value {
+        let share = |of: fn(&Turn) -> f64| {
+            median(self.pairs.iter().map(|(module, hand)| of(module) / of(hand)))
+        };
+        let down = |turn: &Turn| turn.down.bits_per_second;
+        let from = |turn: &Turn| turn.up.bits_per_second;
+        let module = |of: fn(&Turn) -> f64| median(self.pairs.iter().map(|(turn, _)| of(turn)));
+        let hand = |of: fn(&Turn) -> f64| median(self.pairs.iter().map(|(_, turn)| of(turn)));
+        let server: u64 = self.pairs.iter().map(|(module, _)| module.server).sum();
+        let both: u64 = self.pairs.iter().map(|(module, _)| module.openvpn).sum();
+        #[allow(clippy::cast_precision_loss)]
+        let of = |own: u64, openvpn: u64| own as f64 / (openvpn as f64).max(1.0);
+        json!({
+            "tunnelUpSeconds": up,
+            "module": { "downBits": module(down), "upBits": module(from) },
+            "byHand": { "downBits": hand(down), "upBits": hand(from) },
+            "shareDown": share(down),
+            "shareUp": share(from),
+            "openvpnCpuOfByHand": share(Turn::ticks_a_byte),
+            "agentCpuOfOpenvpn": of(self.agent, server),
+            "clientCpuOfOpenvpn": of(self.client, both - server),
+        })
+    }
+}
+
+/// The same through OpenVPN without a module; with its kill switch, nothing else would get through.
+fn by_hand(story: &Story, channel: &str, seconds: u32) -> Outcome<Turn> {
+    story.client.ask(&["channel", "suspend", channel])?;
+    story.client.wait_channel(channel, "suspended")?;
+    let turn = story.stage.step("through OpenVPN run by hand", || {
+        let by_hand = ByHand::start(story)?;
+        let ends = by_hand.pids();
+        let turn = turn(&story.network, &ends, seconds)?;
+        Ok((turn.shown(), turn))
+    })?;
+    story.client.ask(&["channel", "resume", channel])?;
+    story.client.wait_channel(channel, "active")?;
+    Ok(turn)
 }
 
 fn table(figures: &Value) -> String {
@@ -109,48 +168,72 @@ fn table(figures: &Value) -> String {
             number(if name == "down" { "/shareDown" } else { "/shareUp" }) * 100.0,
         )
     };
+    let percent = |name: &str| number(name) * 100.0;
     [
         speed("down", "towards the client"),
         speed("up", "from the client"),
         format!(
-            "the agent's host takes {:.2} % of OpenVPN's CPU time             target 3 %",
-            number("/hostCpuOfOpenvpn") * 100.0
+            "OpenVPN's CPU time for a byte is {:.1} % of that by hand",
+            percent("/openvpnCpuOfByHand")
+        ),
+        format!(
+            "the hosts take {:.2} % (agent) and {:.2} % (client) of OpenVPN's CPU time   target 3 %",
+            percent("/agentCpuOfOpenvpn"),
+            percent("/clientCpuOfOpenvpn"),
         ),
         format!("from order to tunnel   {:.2} s   target 3 s", number("/tunnelUpSeconds")),
     ]
     .join("\n")
 }
 
-fn shown(Speed { down, up }: Speed) -> String {
-    format!("{:.0} Mbit/s down, {:.0} Mbit/s up", down / 1e6, up / 1e6)
-}
-
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let middle = values.len() / 2;
+    let pair = [values.get(middle.saturating_sub(1)), values.get(middle)];
+    match pair {
+        [Some(below), Some(above)] if values.len() % 2 == 0 => f64::midpoint(*below, *above),
+        [_, Some(middle)] => *middle,
+        _ => f64::NAN,
+    }
 }
 
-fn speed(network: &Network, seconds: u32) -> Outcome<Speed> {
-    let mut server = inside(&network.far, "iperf3", &["-s"]).stdout(Stdio::null()).spawn();
-    let one = |reverse: bool| {
-        let time = seconds.to_string();
-        let mut arguments = vec!["-c", FAR, "-t", &time, "-J", "--connect-timeout", "1000"];
-        arguments.extend(reverse.then_some("-R"));
-        wait("a transfer", || {
-            let asked = inside(&network.client, "iperf3", &arguments).output();
-            let asked = asked.map_err(|error| format!("iperf3: {error}"))?;
-            let report: Value = serde_json::from_slice(&asked.stdout).unwrap_or_default();
-            let speed = report["end"]["sum_received"]["bits_per_second"].as_f64();
-            Ok(speed.filter(|speed| *speed > 0.0).ok_or_else(|| report["error"].to_string()))
-        })
-    };
-    let outcome = one(true).and_then(|down| one(false).map(|up| Speed { down, up }));
-    if let Ok(server) = &mut server {
+/// Both directions, one after the other; `ends` are the server's process and the client's.
+fn turn(network: &Network, ends: &[String], seconds: u32) -> Outcome<Turn> {
+    let taken = || ends.iter().map(|pid| ticks(pid)).collect::<Outcome<Vec<_>>>();
+    let before = taken()?;
+    let server = inside(&network.far, "iperf3", &["-s"]).stdout(Stdio::null()).spawn();
+    let outcome = transfer(network, seconds, true)
+        .and_then(|down| transfer(network, seconds, false).map(|up| (down, up)));
+    if let Ok(mut server) = server {
         let _ = server.kill();
         let _ = server.wait();
     }
-    outcome
+    let (down, up) = outcome?;
+    let after = taken()?;
+    let mut took = after.iter().zip(&before).map(|(after, before)| after - before);
+    let server = took.next().unwrap_or_default();
+    Ok(Turn { down, up, server, openvpn: server + took.sum::<u64>() })
+}
+
+fn transfer(network: &Network, seconds: u32, reverse: bool) -> Outcome<Transfer> {
+    let time = seconds.to_string();
+    let mut arguments =
+        vec!["-c", FAR, "-t", &time, "-O", WARM_UP, "-J", "--connect-timeout", "1000"];
+    arguments.extend(reverse.then_some("-R"));
+    wait("a transfer", || {
+        let asked = inside(&network.client, "iperf3", &arguments).output();
+        let asked = asked.map_err(|error| format!("iperf3: {error}"))?;
+        let report: Value = serde_json::from_slice(&asked.stdout).unwrap_or_default();
+        let received = |name: &str| report["end"]["sum_received"][name].as_f64();
+        let got = received("bits_per_second").zip(received("bytes"));
+        Ok(match got {
+            Some((bits_per_second, bytes)) if bytes > 0.0 => {
+                Ok(Transfer { bits_per_second, bytes })
+            }
+            _ => Err(report["error"].to_string()),
+        })
+    })
 }
 
 /// The server's process in a namespace.
@@ -171,19 +254,25 @@ fn ticks(pid: &str) -> Outcome<u64> {
     Ok(times.sum())
 }
 
-/// OpenVPN of both sides, without a module.
+/// OpenVPN of both sides, without a module, as somebody would set it up who knows it well.
 struct ByHand {
+    /// The server's, then the client's.
     processes: Vec<Child>,
 }
 
 impl ByHand {
+    fn pids(&self) -> Vec<String> {
+        self.processes.iter().map(|process| process.id().to_string()).collect()
+    }
+
     fn start(story: &Story) -> Outcome<Self> {
         let Story { network, agent, .. } = story;
         let pki = agent.home.join("modules/vpn/pki");
         let pki = pki.display();
         let common = format!(
             "dev-type tun\ntopology subnet\ndisable-dco\nca {pki}/ca.crt\n\
-             tls-crypt {pki}/tls-crypt.key\ndata-ciphers AES-256-GCM:CHACHA20-POLY1305\nverb 1\n"
+             tls-crypt {pki}/tls-crypt.key\ndata-ciphers AES-256-GCM:CHACHA20-POLY1305\nverb 1\n\
+             rcvbuf 1048576\nfast-io\n"
         );
         let write = |name: &str, text: &str| {
             let path = agent.home.join(name);
