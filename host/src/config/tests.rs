@@ -252,6 +252,7 @@ fn variables_override_the_file() {
         ("PRIVATIX_MODULES__ECHO__NAME", "", "/modules/echo/name", json!("")),
         ("PRIVATIX_HOME", "/elsewhere", "/database", json!("/n/state.db")),
         ("PRIVATIX_SDK", "/elsewhere", "/database", json!("/n/state.db")),
+        ("PRIVATIX_TOKEN", "a token", "/database", json!("/n/state.db")),
         ("PRIVATIXES", "x", "/database", json!("/n/state.db")),
     ] {
         check(FILE, &[(variable, value)], pointer, &expected);

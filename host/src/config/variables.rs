@@ -18,8 +18,9 @@ use super::keys::{self, Found, KnownKeys};
 pub(super) const PREFIX: &str = "PRIVATIX_";
 const SEPARATOR: &str = "__";
 
-/// Variables with this beginning that are no keys: the command line reads them.
-const RESERVED: &[&str] = &["PRIVATIX_HOME", "PRIVATIX_SDK"];
+/// Variables with this beginning that are no keys: the command line reads them, or programs of
+/// standalone modules do, which are started from the same shell.
+const RESERVED: &[&str] = &["PRIVATIX_HOME", "PRIVATIX_SDK", "PRIVATIX_TOKEN"];
 
 /// Which keys were set by which variable.
 pub(super) struct Overrides {

@@ -108,7 +108,9 @@ pub enum Ended {
     TakenOver,
     /// One of the same connection has.
     Renewed,
-    /// The module is not run any more, or the program has left.
+    /// The program wants to be told no more; its connection goes on.
+    Left,
+    /// The module is not run any more, or the connection is gone.
     Over,
 }
 
@@ -195,8 +197,8 @@ impl Line {
     }
 
     /// A subscription is over; nothing changes if another one has taken its place.
-    pub fn leave(&self, subscription: &Arc<Subscription>) {
-        subscription.end(Ended::Over);
+    pub fn leave(&self, subscription: &Arc<Subscription>, why: Ended) {
+        subscription.end(why);
         let mut inner = self.lock();
         if inner.current.as_ref().is_none_or(|current| !Arc::ptr_eq(current, subscription)) {
             return;
@@ -223,7 +225,7 @@ impl Line {
     pub fn is_connected(&self) -> bool {
         let Some(current) = self.lock().current.clone() else { return false };
         if current.is_gone(Instant::now()) {
-            self.leave(&current);
+            self.leave(&current, Ended::Over);
             return false;
         }
         true

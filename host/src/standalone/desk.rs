@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::rpc::{self, Failure, Incoming, Request};
 use super::{adapter, own};
-use crate::modules::line::{Line, Style, Subscription, Way};
+use crate::modules::line::{Ended, Line, Style, Subscription, Way};
 use crate::modules::router::Router;
 use crate::service::{Proof, Service};
 
@@ -127,7 +127,7 @@ impl Desk {
                 Ok(subscription)
             }
             Err(error) => {
-                line.leave(&subscription);
+                line.leave(&subscription, Ended::Over);
                 Err(internal(error))
             }
         }

@@ -27,6 +27,10 @@ pub(super) async fn answer(State(desk): State<Desk>, request: Request) -> Respon
         Err(response) => return response,
     };
     let place = parts.extensions.get::<server::Place>().cloned();
+    if let Some(place) = place.as_ref().filter(|_| bearer.is_some()) {
+        // Before the answer, which may be long in coming.
+        place.prove();
+    }
     let text = match read(body).await {
         Ok(text) => text,
         Err((status, why)) => return refusal(status, Failure::request(why)),

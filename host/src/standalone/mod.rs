@@ -1,7 +1,7 @@
 //! The way of standalone modules to the core: the Service API as JSON-RPC 2.0.
 //!
 //! A program comes by WebSocket (`/ws`) or by HTTP POST (`/http`) and shows its product's token. There
-//! are two spellings of the same calls: [`own`], with the Service API's own names, and [`adapter`], for
+//! are two spellings of the same calls: `own`, with the Service API's own names, and `adapter`, for
 //! programs that exist already. Both end in [`crate::service`], and in the module's
 //! [`Line`](crate::modules::line::Line) for what it is told. No rule is here. Sizes, connections, calls
 //! under way and times are limited; who does not read what it is sent is closed, and told again when it

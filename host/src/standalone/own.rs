@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::desk::{Desk, Effects, Joined, Visitor};
 use super::rpc::{self, Failure, Params};
-use crate::modules::line::{Command, Line, Order, Style, Subscription, Way};
+use crate::modules::line::{Command, Ended, Line, Order, Style, Subscription, Way};
 
 /// The longest that a question for commands waits for one, in seconds.
 const LONGEST_WAIT: u64 = 50;
@@ -95,7 +95,7 @@ pub(super) async fn answer(
         "unsubscribe" => {
             let Unsubscribe { subscription } = read(params)?;
             let found = subscription_of(&line, &subscription)?;
-            line.leave(&found);
+            line.leave(&found, Ended::Left);
             effects.left = Some(subscription);
             Ok(json!({}))
         }

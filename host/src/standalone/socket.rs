@@ -114,7 +114,7 @@ impl Connection {
             }
         };
         if let Some((joined, _)) = self.joined.take() {
-            joined.line.leave(&joined.subscription);
+            joined.line.leave(&joined.subscription, Ended::Over);
         }
         // What was begun is ended, though nobody is there to be told.
         self.calls.detach_all();
@@ -151,13 +151,13 @@ impl Connection {
             && self.joined.as_ref().is_some_and(|(joined, _)| joined.subscription.id() == id)
             && let Some((joined, _)) = self.joined.take()
         {
-            joined.line.leave(&joined.subscription);
+            joined.line.leave(&joined.subscription, Ended::Left);
         }
         // Only now, so that the answer with its id comes before the first command.
         if let Some(joined) = effects.joined
             && let Some((before, _)) = self.joined.replace((joined, 0))
         {
-            before.line.leave(&before.subscription);
+            before.line.leave(&before.subscription, Ended::Left);
         }
         ControlFlow::Continue(())
     }
@@ -165,8 +165,8 @@ impl Connection {
     async fn tell(&mut self, command: Result<Command, Ended>) -> End {
         let command = match command {
             Ok(command) => command,
-            // By itself: what takes its place is on its way.
-            Err(Ended::Renewed) => {
+            // By the program itself; what follows from it is on its way.
+            Err(Ended::Renewed | Ended::Left) => {
                 self.joined = None;
                 return ControlFlow::Continue(());
             }

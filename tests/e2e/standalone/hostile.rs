@@ -9,7 +9,7 @@ use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use crate::support::program::{Described, Station, exchange};
+use crate::support::program::{Described, Station, exchange, post};
 use crate::support::{Database, Moments, Node, PATIENCE, wait_for};
 
 const CLOSED_UNREADABLE: [u16; 2] = [1002, 1006];
@@ -180,11 +180,20 @@ fn who_shows_no_token_has_to_leave() {
     let mut silent = TcpStream::connect(station.address).expect("connected");
     let mut stranger = station.bare();
     let mut welcome = station.connect();
+    let answer = station.call("service_subscribe", json!({})).expect("subscribed");
+    let question = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "service_commands",
+        "params": { "subscription": answer["subscription"], "waitSeconds": 33 },
+    });
+    let (address, token) = (station.address, station.token.clone());
+    let asking = std::thread::spawn(move || post(address, Some(&token), &question.to_string()));
     silent.set_read_timeout(Some(2 * PATIENCE)).expect("set");
     stranger.stream().set_read_timeout(Some(2 * PATIENCE)).expect("set");
     assert_eq!(stranger.closed(), 1006);
     assert_eq!(silent.read(&mut [0]).expect("closed"), 0);
     welcome.call("service_configuration", json!({})).expect("it may stay");
+    let (status, answer) = asking.join().expect("no panic");
+    assert_eq!((status, &answer["result"]["commands"]), (200, &json!([])), "{answer}");
 }
 
 /// It is closed and counts as gone; what it was told is told again to who comes next.

@@ -125,7 +125,7 @@ async fn what_was_not_answered_when_a_subscription_ends_was_not_told() {
         let waiting = command(&line, start(ClientKey(Uuid::new_v4())));
         subscription.next(0).await.expect("told");
         match next {
-            None => line.leave(&subscription),
+            None => line.leave(&subscription, Ended::Over),
             Some(way) => drop(join(&line, Style::Answered, way)),
         }
         let fault = waiting.await.expect("no panic").expect_err("not answered");
@@ -133,7 +133,7 @@ async fn what_was_not_answered_when_a_subscription_ends_was_not_told() {
         assert_eq!(subscription.next(0).await, Err(expected));
         assert_eq!(line.is_connected(), next.is_some());
         // One that is over takes nobody's place away.
-        line.leave(&subscription);
+        line.leave(&subscription, Ended::Over);
         assert_eq!(line.is_connected(), next.is_some());
     }
 }
