@@ -5,7 +5,6 @@
 //! killed. Only one channel can carry everything at a time.
 
 mod dns;
-mod exercise;
 mod guard;
 mod tunnel;
 
@@ -20,7 +19,6 @@ use tokio::net::lookup_host;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::exercise::ExerciseError;
 use self::guard::Guard;
 use self::tunnel::{Board, Order, Tunnel};
 use crate::journal::{Entry, Journal};
@@ -194,17 +192,13 @@ impl Client {
     pub(crate) async fn describe(&self, channel: ClientKey) -> BTreeMap<String, String> {
         let tunnels = self.tunnels.lock().await;
         let handle = tunnels.as_ref().and_then(|tunnels| tunnels.get(&channel));
-        handle.map(|handle| handle.board.describe(&device(channel))).unwrap_or_default()
-    }
-
-    pub(crate) async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
-        let board = {
-            let tunnels = self.tunnels.lock().await;
-            tunnels.as_ref().and_then(|all| all.get(&channel)).map(|handle| handle.board.clone())
-        };
-        let address = board.filter(Board::is_up).and_then(|board| board.address());
-        let address = address.ok_or(ExerciseError::Down)?;
-        Ok(exercise::carry(&device(channel), address, amount).await?)
+        let Some(handle) = handle else { return BTreeMap::new() };
+        let mut known = handle.board.describe(&device(channel));
+        // The tunnel carries IPv4 alone, and its user should see that.
+        let held = handle.everything && self.settings.kill_switch;
+        let ipv6 = if held { "blocked" } else { "outside the tunnel" };
+        known.insert("ipv6".to_owned(), ipv6.to_owned());
+        known
     }
 
     pub(crate) async fn health(&self) -> Health {

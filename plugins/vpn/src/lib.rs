@@ -104,13 +104,6 @@ impl ServiceModule for Vpn {
         }
     }
 
-    async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
-        match self.side()? {
-            Side::Agent(_) => Err(Unsupported.into()),
-            Side::Client(client) => client.exercise(channel, amount).await,
-        }
-    }
-
     async fn health(&self) -> Health {
         match self.side() {
             Ok(Side::Agent(agent)) => agent.health(),

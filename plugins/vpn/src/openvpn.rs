@@ -246,6 +246,11 @@ impl Line {
         self.asked.pop_front().map(|(asked, _)| asked)
     }
 
+    /// Whether the answer to a command of this kind is still to come.
+    pub(crate) fn awaits(&self, kind: Asked) -> bool {
+        self.asked.iter().any(|(asked, _)| *asked == kind)
+    }
+
     /// Asks for a sign of life.
     pub(crate) async fn ping(&mut self) -> Result<(), OpenvpnError> {
         if self.asked.front().is_some_and(|(_, since)| since.elapsed() > PATIENCE) {

@@ -131,13 +131,12 @@ impl Clients {
     /// Waits for what became of something. May be dropped and called again.
     pub(super) async fn news(&mut self) -> News {
         // Both ends are kept here, so neither is ever closed.
-        loop {
-            tokio::select! {
-                Some(judged) = self.judged.receive.recv() => return News::Judged(judged),
-                Some(((id, channel), verdict)) = self.verdicts.receive.recv() => {
-                    return News::Session(id, channel, verdict);
-                }
+        tokio::select! {
+            Some(judged) = self.judged.receive.recv() => News::Judged(judged),
+            Some(((id, channel), verdict)) = self.verdicts.receive.recv() => {
+                News::Session(id, channel, verdict)
             }
+            else => std::future::pending().await,
         }
     }
 

@@ -64,17 +64,13 @@ impl Board {
         self.change(|state| state.session)
     }
 
-    pub(super) fn address(&self) -> Option<Ipv4Addr> {
-        self.change(|state| state.address)
-    }
-
     pub(super) fn trouble(&self) -> Option<String> {
         self.change(|state| state.trouble.clone())
     }
 
     pub(super) fn describe(&self, device: &str) -> BTreeMap<String, String> {
         let mut known: BTreeMap<_, _> = [("device".to_owned(), device.to_owned())].into();
-        if let Some(address) = self.address() {
+        if let Some(address) = self.change(|state| state.address) {
             known.insert("address".to_owned(), address.to_string());
         }
         known
@@ -117,6 +113,8 @@ struct Attended<'a> {
     release: Option<Instant>,
     resolvers: Option<Entry>,
     holds: u32,
+    /// The connection is over, but its last count is still to come.
+    parting: bool,
 }
 
 /// Sessions of the tunnel that are not closed yet.
@@ -222,6 +220,7 @@ impl Tunnel {
             release: None,
             resolvers: None,
             holds: 0,
+            parting: false,
         };
         let end = attended.converse(orders).await;
         if !matches!(end, End::Failed(_)) {
@@ -294,7 +293,9 @@ impl Attended<'_> {
             Message::Success(answer) => self.done(&answer),
             Message::Failure(why) => {
                 tracing::debug!(why, "a command failed");
-                self.line.answered();
+                if self.line.answered() == Some(Asked::Stats) && self.parting {
+                    self.disconnected();
+                }
             }
             Message::Hold => return self.hold().await,
             Message::NeedPassword(what) if what == "Auth" => return self.log_in().await,
@@ -322,12 +323,19 @@ impl Attended<'_> {
         let asked = self.line.answered();
         if asked == Some(Asked::Stats) {
             self.count(load_stats(answer));
+            if self.parting {
+                self.disconnected();
+            }
         }
     }
 
     /// OpenVPN waits before a try: the first one is made at once.
     async fn hold(&mut self) -> Result<(), OpenvpnError> {
-        self.disconnected();
+        // It may wait before it answers what it was asked as the connection was lost.
+        self.parting = self.line.awaits(Asked::Stats);
+        if !self.parting {
+            self.disconnected();
+        }
         self.holds += 1;
         if self.holds == 1 {
             self.line.send("bytecount 1", Asked::Done).await?;
@@ -364,7 +372,7 @@ impl Attended<'_> {
             "CONNECTED" => self.up(detail, address).await,
             "RECONNECTING" | "EXITING" => {
                 tracing::info!(channel = %self.tunnel.channel, why = detail, "disconnected");
-                // The exact count of what is over; the answer comes before anything else.
+                // The exact count of what is over.
                 self.line.send("load-stats", Asked::Stats).await?;
                 self.tunnel.board.change(|state| state.address = None);
                 if self.meter.is_some() {
@@ -415,7 +423,7 @@ impl Attended<'_> {
 
     /// With the meter goes the session.
     fn disconnected(&mut self) {
-        self.meter = None;
+        (self.meter, self.parting) = (None, false);
         self.tunnel.board.change(|state| (state.address, state.session) = (None, false));
     }
 

@@ -192,7 +192,9 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let middle = values.len() / 2;
     let pair = [values.get(middle.saturating_sub(1)), values.get(middle)];
     match pair {
-        [Some(below), Some(above)] if values.len() % 2 == 0 => f64::midpoint(*below, *above),
+        [Some(below), Some(above)] if values.len().is_multiple_of(2) => {
+            f64::midpoint(*below, *above)
+        }
         [_, Some(middle)] => *middle,
         _ => f64::NAN,
     }

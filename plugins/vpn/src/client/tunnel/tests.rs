@@ -151,6 +151,25 @@ async fn a_connection_is_a_session_and_what_it_used_is_counted_once() {
 }
 
 #[tokio::test]
+async fn the_last_count_is_taken_also_if_it_comes_after_the_hold() {
+    let world = World::new();
+    let mut openvpn = world.up(1).await;
+    openvpn.says(&[">BYTECOUNT:60,5", ">STATE:2,RECONNECTING,server-exit,,,,,"]).await;
+    assert_eq!(openvpn.hears().await, "load-stats");
+    openvpn.says(&[">HOLD:Waiting for hold release:1"]).await;
+    openvpn.says(&["SUCCESS: nclients=0,bytesin=70,bytesout=30"]).await;
+    openvpn.does(&["hold release"]).await;
+    world.core.wait_called("stop").await;
+    let calls = world.core.calls();
+    assert_eq!(calls[calls.len() - 2..], ["total 100", "stop"]);
+    openvpn.logs_in("secret").await;
+    openvpn.connects().await;
+    world.wait_up().await;
+    openvpn.says(&[">BYTECOUNT:71,30"]).await;
+    world.core.wait_called("total 1").await;
+}
+
+#[tokio::test]
 async fn one_that_dies_at_any_stage_is_started_again() {
     for stage in 0..6 {
         let world = World::new();
