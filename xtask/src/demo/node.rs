@@ -41,21 +41,24 @@ impl Node {
         self.run(&["init", "--role", self.role])
     }
 
-    /// Sets a key of the file that `init` has written.
-    pub(super) fn set(&self, key: &str, value: &str) -> Outcome {
-        let start = format!("{key} = ");
-        let mut found = 0;
+    /// Sets a key of a section of the file that `init` has written.
+    pub(super) fn set(&self, section: &str, key: &str, value: &str) -> Outcome {
+        let (header, start) = (format!("[{section}]"), format!("{key} = "));
+        let (mut inside, mut found) = (false, false);
         self.edit(|text| {
             let lines = text.lines().map(|line| {
-                if !line.starts_with(&start) {
+                if line.starts_with('[') {
+                    inside = line == header;
+                }
+                if !inside || !line.starts_with(&start) {
                     return format!("{line}\n");
                 }
-                found += 1;
+                found = true;
                 format!("{start}{value}\n")
             });
             lines.collect()
         })?;
-        if found == 1 { Ok(()) } else { Err(format!("{key} is {found} times in the file")) }
+        if found { Ok(()) } else { Err(format!("{key} is not in {header} of the file")) }
     }
 
     /// Adds a section to the file that `init` has written.

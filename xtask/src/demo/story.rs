@@ -94,7 +94,7 @@ impl Story {
         let Self { stage, agent, client, .. } = self;
         stage.step("made a client", || {
             client.init()?;
-            client.set("poll_interval", "1")?;
+            client.set("client", "poll_interval", "1")?;
             Ok((client.home.display().to_string(), ()))
         })?;
         let key = stage.step("the client runs", || {
@@ -104,9 +104,9 @@ impl Story {
         })?;
         stage.step("made an agent that takes this client's orders", || {
             agent.init()?;
-            agent.set("listen", "\"127.0.0.1:0\"")?;
-            agent.set("orders", "\"allowlist\"")?;
-            agent.set("allowlist", &json!([key]).to_string())?;
+            agent.set("exchange", "listen", "\"127.0.0.1:0\"")?;
+            agent.set("agent", "orders", "\"allowlist\"")?;
+            agent.set("agent", "allowlist", &json!([key]).to_string())?;
             // What is fetched below is on this machine.
             agent.add(&format!("[modules.{MODULE}]\nallow_private = true\n"))?;
             Ok((agent.home.display().to_string(), ()))
@@ -115,7 +115,11 @@ impl Story {
             agent.start()?;
             let url = agent.ask_for(&["identity"], "exchange")?;
             // The address is in its offerings, so it has to be the same after a restart.
-            agent.set("listen", &json!(url.trim_start_matches("http://")).to_string())?;
+            agent.set(
+                "exchange",
+                "listen",
+                &json!(url.trim_start_matches("http://")).to_string(),
+            )?;
             Ok((format!("for clients at {url}"), ()))
         })
     }

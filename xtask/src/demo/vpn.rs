@@ -109,16 +109,16 @@ impl Story {
         let Self { stage, agent, client, .. } = self;
         let key = stage.step("a client runs in a namespace of its own", || {
             client.init()?;
-            client.set("poll_interval", "1")?;
+            client.set("client", "poll_interval", "1")?;
             client.start()?;
             let key = client.ask_for(&["identity"], "signingKey")?;
             Ok((format!("its address is {CLIENT}"), key))
         })?;
         stage.step("an agent that takes its orders runs in another", || {
             agent.init()?;
-            agent.set("listen", "\"0.0.0.0:8480\"")?;
-            agent.set("url", &json!(format!("http://{AGENT}:8480")).to_string())?;
-            agent.set("allowlist", &json!([key]).to_string())?;
+            agent.set("exchange", "listen", "\"0.0.0.0:8480\"")?;
+            agent.set("exchange", "url", &json!(format!("http://{AGENT}:8480")).to_string())?;
+            agent.set("agent", "allowlist", &json!([key]).to_string())?;
             agent.add(&format!(
                 "[modules.{MODULE}]\nexternal_ip = \"{AGENT}\"\nkeepalive_seconds = 1\n"
             ))?;
