@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
@@ -22,6 +23,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The host asks every 20 s whether the other end is there; without that, the connection is dead.
 const SILENCE: Duration = Duration::from_secs(70);
+
+/// What is read at a time; most messages are shorter.
+const READ_BUFFER: usize = 4096;
 
 /// Calls that wait to be sent, and events that wait to be looked at.
 const WAITING: usize = 1024;
@@ -137,7 +141,10 @@ async fn connect(url: &str, token: &str) -> Result<Socket, tungstenite::Error> {
     let value = format!("Bearer {token}").try_into();
     let value = value.map_err(|_| tungstenite::Error::Utf8("the token".into()))?;
     request.headers_mut().insert("authorization", value);
-    let (socket, _) = tokio_tungstenite::connect_async_with_config(request, None, true).await?;
+    // The library fills as much with zeros before each reading.
+    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
+    let connecting = tokio_tungstenite::connect_async_with_config(request, Some(config), true);
+    let (socket, _) = connecting.await?;
     Ok(socket)
 }
 
