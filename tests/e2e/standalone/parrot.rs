@@ -6,13 +6,12 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use privatix_host::modules::registry::State;
-use privatix_host::service::{IdentityView, OfferingView, OrderView};
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 
 use crate::support::module::{place, repository};
-use crate::support::program::{Described, Station, listening, token};
-use crate::support::trade::{draft_of, free_port};
+use crate::support::program::{Described, Station, Trade, listening, token};
+use crate::support::trade::free_port;
 use crate::support::{Node, PATIENCE, wait_for};
 
 const DIRECTORY: &str = "docs/standalone";
@@ -78,23 +77,13 @@ fn spoken(client: &Node, channel: ClientKey, words: &[u8]) -> Option<Vec<u8>> {
 fn a_module_in_python_sells_real_bytes() {
     // Its URL is part of its offerings, so it has to be the same after a restart.
     let listen = format!("[exchange]\nlisten = \"127.0.0.1:{}\"\n", free_port());
-    let mut agent = station("agent", &format!("{listen}[agent]\norders = \"open\"\n"));
+    let agent = station("agent", &format!("{listen}[agent]\norders = \"open\"\n"));
     let client = station("client", "[client]\npoll_interval = 1\n");
     let (selling, _buying) = (Program::of(&agent), Program::of(&client));
     connected(&agent.node);
     connected(&client.node);
     // It says where it listens, and only then there is something to sell.
-    let draft = draft_of("parrot", json!({}));
-    let offering: OfferingView =
-        wait_for("something to sell", || agent.node.post("/v1/offerings", &draft).ok());
-    let identity: IdentityView = agent.node.get("/v1/identity").expect("an identity");
-    let fetch = json!({ "url": identity.exchange, "agent": identity.fingerprint });
-    let _: Value = client.node.post("/v1/offerings/fetch", &fetch).expect("fetched");
-    let order = json!({ "offering": offering.hash, "deposit": null, "hold": false });
-    let order: OrderView = client.node.post("/v1/orders", &order).expect("ordered");
-    let channel = wait_for("the agent's answer", || {
-        client.node.get::<OrderView>(&format!("/v1/orders/{}", order.hash))?.channel
-    });
+    let Trade { mut agent, client, channel, .. } = Trade::between(agent, client, json!({}));
     for node in [&agent.node, &client.node] {
         node.wait_channel(channel, Status::Active);
     }

@@ -7,13 +7,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use privatix_host::modules::registry::State;
-use privatix_host::service::{IdentityView, OfferingView, OrderView};
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 
 use crate::support::module::{libraries, repository};
-use crate::support::program::{Described, Station};
-use crate::support::trade::{draft_of, free_port};
+use crate::support::program::{Described, Station, Trade};
+use crate::support::trade::free_port;
 use crate::support::{Node, Package, socks, wait_for};
 
 const MIB: u64 = 1 << 20;
@@ -77,17 +76,7 @@ impl Deal {
         let agent = Station::with("agent", module(), &agent);
         let client = Station::with("client", module(), client);
         let programs = [&agent, &client].map(|station| Some(Program::of(station)));
-        let draft = draft_of("proxy", json!({}));
-        let offering: OfferingView =
-            wait_for("something to sell", || agent.node.post("/v1/offerings", &draft).ok());
-        let identity: IdentityView = agent.node.get("/v1/identity").expect("an identity");
-        let fetch = json!({ "url": identity.exchange, "agent": identity.fingerprint });
-        let _: Value = client.node.post("/v1/offerings/fetch", &fetch).expect("fetched");
-        let order = json!({ "offering": offering.hash, "deposit": null, "hold": false });
-        let order: OrderView = client.node.post("/v1/orders", &order).expect("ordered");
-        let channel = wait_for("the agent's answer", || {
-            client.node.get::<OrderView>(&format!("/v1/orders/{}", order.hash))?.channel
-        });
+        let Trade { agent, client, channel, .. } = Trade::between(agent, client, json!({}));
         for node in [&agent.node, &client.node] {
             node.wait_channel(channel, Status::Active);
         }

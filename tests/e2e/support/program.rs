@@ -139,8 +139,15 @@ impl Trade {
         let client = Station::with("client", module, "[client]\npoll_interval = 1\n");
         let config = json!({ "config": { "externalIP": "192.0.2.1", "address": "192.0.2.1:1" } });
         agent.call("service_setProductConfig", config).expect("set");
-        let draft = draft_of("files", json!({ "maxUnits": 9 }));
-        let offering: OfferingView = agent.node.post("/v1/offerings", &draft).expect("published");
+        Self::between(agent, client, json!({ "maxUnits": 9 }))
+    }
+
+    /// The agent sells as soon as it has something to sell, and the client orders it. The terms differ
+    /// from the usual ones by these fields.
+    pub(crate) fn between(agent: Station, client: Station, terms: Value) -> Self {
+        let draft = draft_of(&agent.module.name, terms);
+        let offering: OfferingView =
+            wait_for("something to sell", || agent.node.post("/v1/offerings", &draft).ok());
         let identity: IdentityView = agent.node.get("/v1/identity").expect("an identity");
         let fetch = json!({ "url": identity.exchange, "agent": identity.fingerprint });
         let _: Value = client.node.post("/v1/offerings/fetch", &fetch).expect("fetched");

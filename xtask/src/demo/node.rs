@@ -155,6 +155,15 @@ impl Node {
         })
     }
 
+    /// Has the node sell what a module serves, on these terms; the offering's hash.
+    pub(super) fn offer(&self, module: &str, fields: &Value) -> Outcome<String> {
+        let path = self.home.join("offering.json");
+        let written = fs::write(&path, fields.to_string());
+        written.map_err(|error| format!("writing {}: {error}", path.display()))?;
+        let path = path.to_string_lossy();
+        self.ask_for(&["offering", "create", module, "--fields", &path], "hash")
+    }
+
     /// Drops a module's package into the running host and waits until it runs; the states it went
     /// through. The library comes last, so that the module is whole when it is taken up: a client's
     /// would run without the offering template, and learn of it a moment later.

@@ -140,12 +140,7 @@ impl Story {
         });
         let what = "the agent offers it: 5 at the beginning, and 10 for each MiB in advance";
         let hash = self.stage.step(what, || {
-            let path = self.agent.home.join("offering.json");
-            let written = fs::write(&path, fields.to_string());
-            written.map_err(|error| format!("writing {}: {error}", path.display()))?;
-            let path = path.to_string_lossy();
-            let create = ["offering", "create", MODULE, "--fields", &path];
-            let hash = self.agent.ask_for(&create, "hash")?;
+            let hash = self.agent.offer(MODULE, &fields)?;
             Ok((format!("offering {}", short(&hash)), hash))
         })?;
         self.stage.step("the client fetches the offering and checks who signed it", || {

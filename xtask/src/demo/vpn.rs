@@ -140,12 +140,7 @@ impl Story {
             "maxBillingUnitLag": 2, "freeUnits": 0, "additionalParams": {},
         });
         self.stage.step("the agent offers it, the client fetches the offering", || {
-            let path = self.agent.home.join("offering.json");
-            let written = fs::write(&path, fields.to_string());
-            written.map_err(|error| format!("writing {}: {error}", path.display()))?;
-            let path = path.to_string_lossy();
-            let create = ["offering", "create", MODULE, "--fields", &path];
-            let hash = self.agent.ask_for(&create, "hash")?;
+            let hash = self.agent.offer(MODULE, &fields)?;
             let url = self.agent.ask_for(&["identity"], "exchange")?;
             let agent = self.agent.ask_for(&["identity"], "fingerprint")?;
             self.client.ask(&["offering", "fetch", &url, "--agent", &agent])?;
