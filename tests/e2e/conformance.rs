@@ -12,7 +12,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::Package;
-use crate::support::module::place;
+use crate::support::module::{libraries, place, repository};
 
 /// What `check` says of a module.
 struct Report {
@@ -104,6 +104,25 @@ fn a_module_without_a_fault_conforms() {
     assert!(report.cases.len() >= 60, "{} cases", report.cases.len());
     let xml = std::fs::read_to_string(junit).expect("written");
     assert!(xml.contains("<testsuites") && xml.contains("lifecycle.start-again"), "{xml}");
+}
+
+/// A module that has real work to do for each command: what it does to the machine has to be undone
+/// just as often. Usage, it cannot make where both of its ends are one machine.
+#[test]
+fn vpn_conforms_where_nothing_uses_it() {
+    let templates = repository().join("templates");
+    let settings = templates.join("vpn.check.toml");
+    let [templates, settings] = [&templates, &settings].map(|path| path.to_str().expect("UTF-8"));
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
+    command.args([env!("CARGO_BIN_EXE_privatix"), "check"]);
+    let options = ["--only", "lifecycle.created-again", "--only", "commands.chance"];
+    let places = ["--templates", templates, "--settings", settings];
+    let report = report(command, &libraries().join("libvpn.so"), &[options, places].concat());
+    assert!(report.success && report.failures().is_empty(), "{}", report.text);
+    for id in ["lifecycle.created-again", "commands.chance"] {
+        assert_eq!(report.outcome(id), "passed", "{}", report.text);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `privatix check`, and the same for the test of a module's own crate.
 
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -204,12 +205,13 @@ fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckErr
     let note = serde_json::to_vec(&subject).map_err(|error| CheckError::Report(error.into()))?;
     std::fs::write(directory.path().join(child::SUBJECT), note)
         .map_err(io_error("noting what is checked"))?;
+    let jobs = options.jobs.unwrap_or_else(processors);
     let runner = Runner {
         // Also when its file has been replaced since.
         binary: "/proc/self/exe".into(),
         directory: directory.path(),
         bench: Bench::new(subject.clone(), directory.path()),
-        jobs: options.jobs.unwrap_or_else(processors),
+        jobs: jobs.min(subject.settings.jobs.map_or(usize::MAX, NonZeroUsize::get)),
     };
     let begun = Instant::now();
     let progress = report::Progress::new(chosen.len(), json, io::stderr().is_terminal());

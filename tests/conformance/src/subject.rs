@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,8 @@ pub(crate) struct Program {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
+    /// Cases that may run at once, where the service takes something that a machine has only once.
+    pub(crate) jobs: Option<NonZeroUsize>,
     /// `[modules.NAME]` of the agent.
     pub(crate) agent: Map<String, Value>,
     /// `[modules.NAME]` of the client.
@@ -68,7 +71,7 @@ pub(crate) enum SubjectError {
         source: io::Error,
     },
     #[error(
-        "{path} has to say what the kit configures the module with: [agent], [client], [offering], [access]"
+        "{path} has to say what the kit configures the module with: jobs, [agent], [client], [offering], [access]"
     )]
     Settings {
         path: String,
@@ -243,7 +246,9 @@ mod tests {
         let path = directory.path().join("mine.check.toml");
         fs::write(&path, "[agent]\nallow_private = true\n").unwrap();
         assert_eq!(find().unwrap().agent["allow_private"], Value::Bool(true));
-        for bad in ["agent = 1", "[agnet]\n", "["] {
+        fs::write(&path, "jobs = 1\n").unwrap();
+        assert_eq!(find().unwrap().jobs, NonZeroUsize::new(1));
+        for bad in ["agent = 1", "[agnet]\n", "[", "jobs = 0"] {
             fs::write(&path, bad).unwrap();
             assert!(find().unwrap_err().to_string().contains("mine.check.toml"), "{bad}");
         }

@@ -23,6 +23,9 @@ const GOODBYE: Duration = Duration::from_millis(300);
 /// A login that came to nothing is forgotten after so long.
 const LOGIN: Duration = Duration::from_secs(120);
 
+/// What is said to whoever wants in while the channel is being stopped.
+pub(super) const STOPPED: &str = "the channel is stopped";
+
 /// A client of one process. OpenVPN counts from 0 in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PeerId {
@@ -240,6 +243,11 @@ impl Clients {
             }
             return;
         }
+        if self.cuts.iter().any(|(cut, _)| *cut == channel) {
+            // One that comes again and again would keep the stop from ever being over.
+            self.peers.remove(&id);
+            return self.deny(id.client, key, STOPPED);
+        }
         peer.login = Login::Waiting { key };
         let others: Vec<_> = self.of_channel(channel).filter(|other| *other != id).collect();
         for other in others {
@@ -340,7 +348,7 @@ impl Clients {
             match self.peers.get(&id).map(|peer| peer.login) {
                 Some(Login::Waiting { key }) => {
                     self.peers.remove(&id);
-                    self.deny(id.client, key, "the channel is stopped");
+                    self.deny(id.client, key, STOPPED);
                 }
                 // The core has been asked; it knows that the channel is stopped.
                 Some(Login::Asked) | None => {}

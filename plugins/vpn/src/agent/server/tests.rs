@@ -3,6 +3,7 @@
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::agent::clients::STOPPED;
 use crate::agent::gate::Gate;
 use crate::management::MAX_LINE;
 use crate::openvpn::PATIENCE as ANSWER;
@@ -383,6 +384,27 @@ async fn a_stop_is_answered_when_the_client_is_gone_and_accounted_for() {
     world.core.answers(true);
     gone.await.expect("said");
     assert_eq!(world.core.calls().last().map(String::as_str), Some("stop"));
+}
+
+#[tokio::test]
+async fn who_comes_again_and_again_does_not_keep_a_stop_from_its_end() {
+    let mut world = World::new();
+    let mut openvpn = world.up(1).await;
+    openvpn.asks(0).await;
+    openvpn.enters(0).await;
+    world.gate_hears(&["empty", "open 10.89.0.2"]).await;
+    let gone = world.cut();
+    openvpn.does(&["client-kill 0 HALT", "kill 192.0.2.2:4000"]).await;
+    // The core would still let it in.
+    openvpn.asks(1).await;
+    openvpn.does(&[&format!("client-deny 1 1 \"{STOPPED}\" \"{STOPPED}\"")]).await;
+    openvpn.leaves(0, 20, 1).await;
+    gone.await.expect("said");
+    // What comes later is the core's to say.
+    openvpn.asks(2).await;
+    openvpn.enters(2).await;
+    // Shut as it was told to go, and as it went.
+    world.gate_hears(&["shut 10.89.0.2", "shut 10.89.0.2", "open 10.89.0.4"]).await;
 }
 
 #[tokio::test]
