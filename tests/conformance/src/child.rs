@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::case::{Case, Finding};
+use crate::cases::parts;
 use crate::core::Bench;
 use crate::subject::Subject;
 
@@ -41,7 +42,9 @@ pub(crate) fn run(cases: &[Case], run: &Path, id: &str, directory: &Path) -> Exi
     if prctl::set_pdeathsig(Signal::SIGKILL).is_err() {
         return ExitCode::FAILURE;
     }
-    let outcome = match (prepare(run), cases.iter().find(|case| case.id == id)) {
+    let further = parts();
+    let case = cases.iter().chain(&further).find(|case| case.id == id);
+    let outcome = match (prepare(run), case) {
         (Ok(subject), Some(case)) => run_here(case, Bench::new(subject, directory)),
         (Err(error), _) => Err(error),
         (_, None) => Err(Finding::Failed(format!("there is no case {id:?}"))),
@@ -49,6 +52,38 @@ pub(crate) fn run(cases: &[Case], run: &Path, id: &str, directory: &Path) -> Exi
     match leave(directory, &outcome) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Runs a part of a case in a process of its own, which is killed when this is dropped.
+pub(crate) struct Part(Child);
+
+impl Part {
+    /// Begins it in the directory of a bench.
+    pub(crate) fn begin(bench: &Bench, id: &str) -> Result<Self, Finding> {
+        let directory = bench.directory();
+        fs::create_dir_all(directory)?;
+        fs::write(directory.join(SUBJECT), serde_json::to_vec(&bench.subject)?)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(SUBCOMMAND).arg(directory).arg(id).arg(directory).stdin(Stdio::null());
+        Ok(Self(command.spawn()?))
+    }
+
+    /// Why it has ended, if it has.
+    pub(crate) fn ended(&mut self, bench: &Bench) -> Result<(), Finding> {
+        let Some(status) = self.0.try_wait()? else { return Ok(()) };
+        let note = fs::read(bench.directory().join(NOTE)).ok();
+        let note: Option<Option<Finding>> =
+            note.and_then(|text| serde_json::from_slice(&text).ok());
+        Err(note.flatten().unwrap_or_else(|| Finding::Failed(format!("the host ended: {status}"))))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

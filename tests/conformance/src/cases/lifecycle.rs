@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::abi::first_role;
 use crate::case::{Case, Finding, case, ensure, failed};
+use crate::child::Part;
 use crate::core::{Act, Bench, Call, Pair, Party, wait_for};
 
 const COMMANDS: &str =
@@ -100,7 +101,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("lifecycle.killed", "After a crash of the host a new process serves the channel again.",
             "§4 Calls may be repeated unchanged after a time-out or a crash")
             .after(&["lifecycle.replay"])
-            .run(abandoned),
+            .run(killed),
     ]
 }
 
@@ -390,29 +391,35 @@ async fn serves_again(pair: &Pair, channel: ClientKey) -> Result<(), Finding> {
     .await
 }
 
-/// The old objects are left as they are, as by a host that was killed: nothing is reported.
-async fn abandoned(bench: Bench) -> Result<(), Finding> {
-    let mut pair = Pair::new(&bench).await?;
-    let channel = pair.channel().await?;
-    let mut left = Vec::new();
-    for party in [&mut pair.agent, &mut pair.client] {
-        if !party.has_module() {
-            continue;
-        }
-        left.push(std::sync::Arc::clone(party.module()?));
-        // Of another process, whose calls reach nobody.
-        party.script = std::sync::Arc::default();
-        let up = timeout(Duration::from_secs(30), party.bring_up()).await;
-        match up {
-            Ok(Ok(())) => {}
-            // A fixed port is still the old object's here, which it would not be after a crash.
-            Ok(Err(Finding::Failed(why))) if why.contains("in use") => {
-                return Err(Finding::Skipped("it listens on a fixed port".into()));
-            }
-            Ok(other) => return other,
-            Err(_) => return Err(failed("it did not come up within 30 s")),
-        }
-    }
+const SERVED: &str = "lifecycle.served";
+
+/// The part of [`killed`] that is killed: it says which channel is served, and never ends.
+pub(super) fn served() -> Case {
+    case(SERVED, "A channel is served until the host is killed.", "").run(|bench| async move {
+        let pair = Pair::new(&bench).await?;
+        let channel = pair.channel().await?;
+        let part = bench.directory().join("part");
+        std::fs::write(&part, channel.to_string())?;
+        std::fs::rename(part, bench.directory().join(SERVED))?;
+        std::future::pending().await
+    })
+}
+
+/// A host is killed where it stands, and another one comes up with what it has left.
+async fn killed(bench: Bench) -> Result<(), Finding> {
+    let bench = bench.below("host");
+    let mut host = Part::begin(&bench, SERVED)?;
+    let said = bench.directory().join(SERVED);
+    let channel = wait_for("a channel to be served", || {
+        let ended = host.ended(&bench);
+        let channel = std::fs::read_to_string(&said).ok();
+        async move { ended.map(|()| channel) }
+    });
+    let channel = channel.await?;
+    let channel = channel.parse().map_err(|error: uuid::Error| failed(error.to_string()))?;
+    drop(host);
+    let up = timeout(Duration::from_secs(30), Pair::new(&bench)).await;
+    let pair = up.map_err(|_| failed("it did not come up within 30 s"))??;
     pair.active(channel).await?;
     serves_again(&pair, channel).await
 }

@@ -36,6 +36,11 @@ pub fn all() -> Vec<Case> {
     .concat()
 }
 
+/// What cases have done in processes of their own; none of it can be asked for.
+pub(crate) fn parts() -> Vec<Case> {
+    vec![lifecycle::served()]
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

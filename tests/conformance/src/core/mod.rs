@@ -61,6 +61,11 @@ impl Bench {
         Self { subject, directory: directory.to_owned(), known: Arc::default() }
     }
 
+    /// The same for a part of the case, in a directory below.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        Self { directory: self.directory.join(name), ..self.clone() }
+    }
+
     /// The module's name.
     pub fn name(&self) -> &str {
         &self.subject.name
