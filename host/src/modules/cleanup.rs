@@ -13,7 +13,7 @@ use privatix_plugin_api::abi::{
     Bytes, CoreInterface, CoreInterface_TO, CoreObject, Future, FutureExt,
 };
 use privatix_plugin_api::message::{
-    ApiError, Cleaned, CoreRequest, Done, ErrorName, HostInfo, ModuleRequest, Reply, decode, encode,
+    ApiError, Cleaned, CoreRequest, Done, ErrorName, ModuleRequest, Reply, decode, encode,
 };
 
 use super::copy::Quiet;
@@ -76,14 +76,8 @@ pub async fn run(
     let library = checked.library().ok_or_else(|| CleanupError::Unsupported(name.to_owned()))?;
     prober.probe(library).await.map_err(CleanupError::Refused)?;
     let data_dir = private_dir(&config.data_dir, name).map_err(at(&config.data_dir))?;
-    let host = HostInfo {
-        api_version: checked.api_version,
-        host_version: env!("CARGO_PKG_VERSION").into(),
-        name: name.into(),
-        role: config.role,
-        data_dir,
-        log_level: crate::logging::module_level(&config.log),
-    };
+    let log_level = crate::logging::module_level(&config.log);
+    let host = checked.host_info(name, config.role, data_dir, log_level);
     let gate = Arc::new(Gate::default());
     let created =
         Generation::create(library.to_owned(), nobody(), &host, gate, &config.module).await;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use privatix_plugin_api::json::hex;
 use privatix_plugin_api::manifest::{Manifest, Role, unsealed};
+use privatix_plugin_api::message::{HostInfo, LogLevel};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -78,6 +79,24 @@ impl Checked {
         match &self.form {
             Form::InProcess { library } => Some(library),
             Form::Standalone => None,
+        }
+    }
+
+    /// What the module is told of a host that creates it.
+    pub fn host_info(
+        &self,
+        name: &str,
+        role: Role,
+        data_dir: PathBuf,
+        log_level: LogLevel,
+    ) -> HostInfo {
+        HostInfo {
+            api_version: self.api_version,
+            host_version: env!("CARGO_PKG_VERSION").into(),
+            name: name.into(),
+            role,
+            data_dir,
+            log_level,
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use privatix_plugin_api::manifest::Role;
-use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel, SessionId, Started, StopReason};
+use privatix_plugin_api::message::{ClientKey, LogLevel, SessionId, Started, StopReason};
 use privatix_plugin_api::{Fault, FaultKind};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -272,14 +272,7 @@ impl Context {
     ) -> Result<Generation, NotUp> {
         let data_dir = private_dir(&self.data_dir, name)
             .map_err(|error| NotUp::host("making the module's data directory", &error))?;
-        let host = HostInfo {
-            api_version: checked.api_version,
-            host_version: env!("CARGO_PKG_VERSION").into(),
-            name: name.into(),
-            role: self.role,
-            data_dir,
-            log_level: self.log_level,
-        };
+        let host = checked.host_info(name, self.role, data_dir, self.log_level);
         let gate = Arc::new(Gate::default());
         let caller = Caller { product: checked.manifest.product_id, name: name.into() };
         let core = Gateway::object(self.service.clone(), caller, Arc::clone(&gate));

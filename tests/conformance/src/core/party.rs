@@ -17,7 +17,7 @@ use privatix_host::service::{Answer, Caller, Registration, Service};
 use privatix_host::store::Store;
 use privatix_plugin_api::abi::CoreObject;
 use privatix_plugin_api::manifest::Role;
-use privatix_plugin_api::message::{ClientKey, HostInfo, LogLevel, Started};
+use privatix_plugin_api::message::{ClientKey, LogLevel, Started};
 use serde_json::json;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -134,14 +134,8 @@ impl Party {
         let gate = Arc::new(Gate::default());
         let caller = Caller { product: self.product(), name: self.name.clone() };
         let core = Gateway::object(self.service.clone(), caller, Arc::clone(&gate));
-        let host = HostInfo {
-            api_version: self.checked.api_version,
-            host_version: env!("CARGO_PKG_VERSION").into(),
-            name: self.name.clone(),
-            role: self.role,
-            data_dir: self.data_dir.clone(),
-            log_level: LogLevel::Trace,
-        };
+        let data_dir = self.data_dir.clone();
+        let host = self.checked.host_info(&self.name, self.role, data_dir, LogLevel::Trace);
         let core = self.script.object(core);
         let Some(library) = self.checked.library() else {
             return self.start_program(core, gate).await;
