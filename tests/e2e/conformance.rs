@@ -89,35 +89,46 @@ fn faults(rows: &[(&str, &str, &str)]) {
     }
 }
 
+/// The whole required set, on the module that others are measured by.
 #[test]
-fn a_module_without_a_fault_conforms() {
+fn the_proxy_conforms() {
     let directory = tempfile::tempdir().expect("a directory");
-    let package = Package::wayward("none");
-    package.drop_into(directory.path());
-    place(directory.path(), "wayward.check.toml", SETTINGS.as_bytes());
-    let library = directory.path().join("libwayward.so");
+    let library = libraries().join("libproxy.so");
     let junit = directory.path().join("report.xml");
-    let report = check(&library, &["--junit", junit.to_str().expect("UTF-8")]);
+    let [templates, settings] = sources("proxy");
+    let places = ["--templates", &templates, "--settings", &settings];
+    let report = check(&library, &[&places[..], &["--junit", path(&junit)]].concat());
     assert!(report.success && report.failures().is_empty(), "{}", report.text);
     let unsure = report.cases.iter().filter(|(_, outcome, _)| outcome != "passed");
     assert_eq!(unsure.count(), 0, "{}", report.text);
     assert!(report.cases.len() >= 60, "{} cases", report.cases.len());
     let xml = std::fs::read_to_string(junit).expect("written");
     assert!(xml.contains("<testsuites") && xml.contains("lifecycle.start-again"), "{xml}");
+    assert!(xml.contains(&format!("tests=\"{}\"", report.cases.len())), "each once: {xml}");
+    assert_eq!(xml.matches("<testsuite name=\"package\"").count(), 1, "{xml}");
+}
+
+/// Where the repository has the templates of a module, and what it is checked with.
+fn sources(name: &str) -> [String; 2] {
+    let templates = repository().join("templates");
+    let settings = templates.join(format!("{name}.check.toml"));
+    [path(&templates).to_owned(), path(&settings).to_owned()]
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
 }
 
 /// A module that has real work to do for each command: what it does to the machine has to be undone
 /// just as often. Usage, it cannot make where both of its ends are one machine.
 #[test]
 fn vpn_conforms_where_nothing_uses_it() {
-    let templates = repository().join("templates");
-    let settings = templates.join("vpn.check.toml");
-    let [templates, settings] = [&templates, &settings].map(|path| path.to_str().expect("UTF-8"));
+    let [templates, settings] = sources("vpn");
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"]);
     command.args([env!("CARGO_BIN_EXE_privatix"), "check"]);
     let options = ["--only", "lifecycle.created-again", "--only", "commands.chance"];
-    let places = ["--templates", templates, "--settings", settings];
+    let places = ["--templates", &templates, "--settings", &settings];
     let report = report(command, &libraries().join("libvpn.so"), &[options, places].concat());
     assert!(report.success && report.failures().is_empty(), "{}", report.text);
     for id in ["lifecycle.created-again", "commands.chance"] {
@@ -228,6 +239,7 @@ fn faults_of_creating_and_configuring() {
         ("create-overflows", "abi.create", "crashed"),
         ("create-loops", "abi.create", "failed"),
         ("create-listens", "abi.create-quiet", "failed"),
+        ("exit-hangs", "abi.load", "failed"),
     ]);
 }
 
@@ -255,17 +267,27 @@ fn faults_of_single_calls() {
 }
 
 #[test]
-fn faults_of_starting_and_stopping() {
+fn faults_of_starting() {
     faults(&[
         ("start-panics", "lifecycle.start", "failed"),
         ("start-exits", "lifecycle.start", "crashed"),
+        ("start-fails", "lifecycle.start", "failed"),
+        ("start-hangs", "lifecycle.start", "failed"),
         ("start-again-fails", "lifecycle.start-again", "failed"),
+        ("start-unheld", "commands.overtaken", "failed"),
+        ("unwraps-access", "client.no-access", "failed"),
+        ("names-nobody", "agent.session", "failed"),
+    ]);
+}
+
+#[test]
+fn faults_of_stopping() {
+    faults(&[
+        ("stop-panics", "lifecycle.stop-unstarted", "failed"),
         ("stop-unknown-fails", "lifecycle.stop-unstarted", "failed"),
         ("forgets-stop", "lifecycle.stop", "failed"),
         ("forgets-stop-session", "lifecycle.stop", "failed"),
-        ("start-fails", "lifecycle.start", "failed"),
-        ("start-hangs", "lifecycle.start", "failed"),
-        ("unwraps-access", "client.no-access", "failed"),
+        ("sessions-panics", "lifecycle.configure", "failed"),
         ("shutdown-forgets", "lifecycle.shutdown-live", "failed"),
     ]);
 }
@@ -278,6 +300,7 @@ fn faults_that_cost_money() {
         ("increments-unsaid", "usage.kind", "failed"),
         ("usage-falls", "usage.rising", "failed"),
         ("forgets-last-report", "usage.at-stop", "failed"),
+        ("gives-up-at-stop", "usage.refused", "failed"),
     ]);
 }
 
@@ -309,6 +332,7 @@ fn faults_that_leave_something_behind() {
         ("stop-leaks-memory", "leaks.channels", "failed"),
         ("shutdown-leaks-port", "leaks.ports", "failed"),
         ("stop-forks", "leaks.processes", "failed"),
+        ("stop-daemonises", "leaks.processes", "failed"),
     ]);
 }
 
@@ -329,7 +353,8 @@ fn the_catalogue_is_listed_and_what_cannot_be_checked_is_said() {
         (&["check"][..], 2, "LIBRARY"),
         (&["check", "/nowhere/libx.so"], 1, "/nowhere/libx.so cannot be read"),
         (&["check", "/etc/hostname"], 1, "has to be libNAME.so"),
-        (&["check", "--list", "--only", "nothing"], 1, "\"nothing\""),
+        (&["check", "--list", "--only", "nothing"], 2, "\"nothing\""),
+        (&["check", "libx.so", "--", "program"], 2, "--standalone"),
     ] {
         let (code, text) = privatix(arguments);
         assert!(code == Some(status) && text.contains(part), "{arguments:?}: {code:?} {text}");

@@ -19,7 +19,7 @@ use super::problem::{Code, Problem};
 pub const SUBCOMMAND: &str = "probe-module";
 
 /// How long a library may take to load.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Exit status of a child whose standard output is a [`Problem`] as JSON.
 const REFUSED: u8 = 3;

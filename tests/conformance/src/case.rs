@@ -41,6 +41,8 @@ pub struct Case {
     pub after: Vec<&'static str>,
     /// How long it may take.
     pub deadline: Duration,
+    /// Whether its process has to end by itself.
+    pub(crate) ends_in_time: bool,
     /// Whether it runs code of the module, and so needs a process that may break.
     pub(crate) runs_module: bool,
     pub(crate) run: Arc<dyn Fn(Bench) -> Outcome + Send + Sync>,
@@ -56,6 +58,7 @@ pub fn case(id: &'static str, sentence: &'static str, rule: &'static str) -> Cas
         set: Set::Required,
         after: Vec::new(),
         deadline: DEADLINE,
+        ends_in_time: false,
         runs_module: true,
         run: Arc::new(|_| Box::pin(async { Ok(()) })),
     }
@@ -65,6 +68,12 @@ impl Case {
     /// The part of the id before the dot.
     pub fn group(&self) -> &'static str {
         self.id.split_once('.').map_or(self.id, |(group, _)| group)
+    }
+
+    /// Fails also where its process does not end by itself.
+    #[must_use]
+    pub(crate) fn ends_in_time(self) -> Self {
+        Self { ends_in_time: true, ..self }
     }
 
     /// Says what to do where it is not so.

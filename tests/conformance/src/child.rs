@@ -42,6 +42,10 @@ pub(crate) fn run(cases: &[Case], run: &Path, id: &str, directory: &Path) -> Exi
     if prctl::set_pdeathsig(Signal::SIGKILL).is_err() {
         return ExitCode::FAILURE;
     }
+    // What the module starts and lets go of stays this case's, to be seen by it, until it is over.
+    if prctl::set_child_subreaper(true).is_err() {
+        return ExitCode::FAILURE;
+    }
     let further = parts();
     let case = cases.iter().chain(&further).find(|case| case.id == id);
     let outcome = match (prepare(run), case) {

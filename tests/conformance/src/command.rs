@@ -11,7 +11,7 @@ use privatix_host::cli::Extra;
 
 use crate::case::{Case, Set};
 use crate::core::Bench;
-use crate::report::{self, Summary};
+use crate::report::{self, Again, Summary};
 use crate::runner::Runner;
 use crate::subject::{Places, Program, Subject};
 use crate::{cases, child};
@@ -81,7 +81,10 @@ fn check(matches: &ArgMatches) -> ExitCode {
         Err(error) => error.exit(),
     };
     let json = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
-    conclude(perform(&options, json, &cases::all()))
+    if options.standalone.is_none() && !options.command.is_empty() {
+        return conclude(Err(CheckError::NoManifest));
+    }
+    conclude(perform(&options, json, &cases::all(), "privatix check"))
 }
 
 fn one_case(matches: &ArgMatches) -> ExitCode {
@@ -133,7 +136,7 @@ pub fn test(crate_dir: &str, own: Vec<Case>) -> ExitCode {
     if options.settings.is_none() {
         options.settings = settings.filter(|path| path.exists());
     }
-    conclude(perform(&options, json, &all))
+    conclude(perform(&options, json, &all, "cargo test --test conformance --"))
 }
 
 /// Why nothing was checked.
@@ -143,6 +146,8 @@ enum CheckError {
     Subject(#[from] crate::subject::SubjectError),
     #[error("no case and no group is called {0:?}; `--list` names them all")]
     UnknownCase(String),
+    #[error("a program is checked with --standalone NAME.module.json before `-- COMMAND`")]
+    NoManifest,
     #[error("{what}")]
     Io {
         what: String,
@@ -159,20 +164,25 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> CheckError {
     |source| CheckError::Io { what: what.into(), source }
 }
 
-/// 0 if nothing required failed; 1 otherwise, and where nothing could be checked.
+/// 0 if nothing required failed; 2 for a wrong command line; 1 otherwise, and where nothing could be
+/// checked.
 fn conclude(outcome: Result<bool, CheckError>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             let _ = writeln!(io::stderr(), "privatix: {}", crate::chain(&error));
-            ExitCode::FAILURE
+            match error {
+                CheckError::UnknownCase(_) | CheckError::NoManifest => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
 /// Returns whether the module conforms.
-fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckError> {
+fn perform(options: &Options, json: bool, all: &[Case], program: &str) -> Result<bool, CheckError> {
+    let again = Again::of(program, options);
     let mut chosen = choose(all, options)?;
     if options.standalone.is_some() {
         // What says nothing of a program is skipped by name, and in nobody's way.
@@ -189,7 +199,7 @@ fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckErr
     // clap has seen to it.
     let library = options.standalone.as_ref().or(options.library.as_ref());
     let library = library.cloned().unwrap_or_default();
-    let program = match options.standalone {
+    let standalone = match options.standalone {
         Some(_) => Some(Program {
             command: options.command.clone(),
             directory: std::env::current_dir().map_err(io_error("where this is"))?,
@@ -201,7 +211,7 @@ fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckErr
     let directory = directory.map_err(io_error("making a directory to work in"))?;
     let places =
         Places { templates: options.templates.clone(), settings: options.settings.clone() };
-    let subject = Subject::stage(&library, &places, directory.path(), seed, program)?;
+    let subject = Subject::stage(&library, &places, directory.path(), seed, standalone)?;
     let note = serde_json::to_vec(&subject).map_err(|error| CheckError::Report(error.into()))?;
     std::fs::write(directory.path().join(child::SUBJECT), note)
         .map_err(io_error("noting what is checked"))?;
@@ -213,20 +223,54 @@ fn perform(options: &Options, json: bool, all: &[Case]) -> Result<bool, CheckErr
         bench: Bench::new(subject.clone(), directory.path()),
         jobs: jobs.min(subject.settings.jobs.map_or(usize::MAX, NonZeroUsize::get)),
     };
+    // Before the work, so that none of it is lost for want of a place.
+    let junit = match &options.junit {
+        Some(path) => {
+            let what = format!("the report {}", path.display());
+            Some(std::fs::File::create(path).map_err(io_error(what))?)
+        }
+        None => None,
+    };
     let begun = Instant::now();
     let progress = report::Progress::new(chosen.len(), json, io::stderr().is_terminal());
     let ran = runner.run(&chosen, |one| progress.tell(one)).map_err(io_error("running cases"))?;
     progress.end();
-    let summary =
-        Summary { name: &subject.name, library: &library, seed, took: begun.elapsed(), ran: &ran };
-    if let Some(path) = &options.junit {
-        let file = std::fs::File::create(path)
-            .map_err(io_error(format!("the report {}", path.display())))?;
-        summary.junit(file).map_err(|error| CheckError::Report(error.into()))?;
-    }
+    let summary = Summary {
+        name: &subject.name,
+        library: &library,
+        again,
+        seed,
+        took: begun.elapsed(),
+        ran: &ran,
+    };
     let text = if json { summary.json() } else { summary.text() };
     writeln!(out, "{text}").map_err(io_error("writing the summary"))?;
+    if let Some(file) = junit {
+        summary.junit(file).map_err(|error| CheckError::Report(error.into()))?;
+    }
     Ok(summary.conforms())
+}
+
+impl Again {
+    fn of(program: &str, options: &Options) -> Self {
+        let mut before = program.to_owned();
+        let paths = [
+            ("", &options.library),
+            (" --standalone", &options.standalone),
+            (" --templates", &options.templates),
+            (" --settings", &options.settings),
+        ];
+        for (option, path) in paths {
+            if let Some(path) = path {
+                before.push_str(&format!("{option} {}", path.display()));
+            }
+        }
+        let after = match options.standalone {
+            Some(_) => format!(" -- {}", options.command.join(" ")),
+            None => String::new(),
+        };
+        Self { before, after }
+    }
 }
 
 /// The cases that are asked for, and those that they need, in the order of the catalogue.

@@ -43,12 +43,44 @@ fn descriptors() -> io::Result<usize> {
 
 /// The ids of the processes that this one has started and not waited for, or has inherited.
 pub(crate) fn children() -> io::Result<Vec<i32>> {
+    children_of("self")
+}
+
+fn children_of(process: &str) -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
-    for task in fs::read_dir("/proc/self/task")? {
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
         // A thread may end while it is looked at.
-        let Ok(text) = fs::read_to_string(task?.path().join("children")) else { continue };
+        let Ok(text) = task.and_then(|task| fs::read_to_string(task.path().join("children")))
+        else {
+            continue;
+        };
         all.extend(text.split_whitespace().filter_map(|id| id.parse::<i32>().ok()));
     }
+    Ok(all)
+}
+
+/// The same with their children, and so on.
+fn descendants() -> io::Result<Vec<i32>> {
+    let mut all = children()?;
+    let mut looked = 0;
+    while let Some(process) = all.get(looked) {
+        // It may have ended.
+        let more = children_of(&process.to_string()).unwrap_or_default();
+        all.extend(more);
+        looked += 1;
+    }
+    Ok(all)
+}
+
+/// Those of the children that run: one that has ended, and that nobody has waited for, does not.
+pub(crate) fn running_children() -> io::Result<Vec<i32>> {
+    let mut all = children()?;
+    all.retain(|child| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // The name is in parentheses and may contain anything.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        !matches!(state, None | Some('Z' | 'X'))
+    });
     Ok(all)
 }
 
@@ -75,11 +107,11 @@ pub(crate) fn listening() -> io::Result<usize> {
     Ok(count)
 }
 
-/// Command lines and environments of the children, as every user of the machine can or root does
+/// Command lines and environments of the processes below this one, as every user of the machine can or root does
 /// see them.
 pub(crate) fn shown_of_children() -> Result<String, Finding> {
     let mut shown = String::new();
-    for child in children()? {
+    for child in descendants()? {
         for file in ["cmdline", "environ"] {
             let bytes = fs::read(format!("/proc/{child}/{file}")).unwrap_or_default();
             shown.push_str(&String::from_utf8_lossy(&bytes));

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,8 @@ use crate::process;
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a process may take to end once its case is over.
 const ENDING: Duration = Duration::from_secs(5);
+/// How often it is looked for children of killed children: more than anybody nests by accident.
+const GENERATIONS: usize = 100;
 /// How much of what a process has printed is shown.
 const SHOWN: usize = 2000;
 
@@ -114,7 +117,12 @@ impl Runner<'_> {
     fn one(&self, case: Case, state: &Mutex<State>) -> Ran {
         let begun = Instant::now();
         if !case.runs_module {
-            let verdict = Verdict::from(child::run_here(&case, self.bench.clone()));
+            // A crate's own case may panic: then others must not wait for it.
+            let ran = catch_unwind(AssertUnwindSafe(|| child::run_here(&case, self.bench.clone())));
+            let verdict = ran.map_or_else(
+                |_| Verdict::Crashed("it panicked; the message is above".into()),
+                Verdict::from,
+            );
             return Ran { case, verdict, took: begun.elapsed(), printed: String::new() };
         }
         let directory = self.directory.join(case.id);
@@ -143,6 +151,8 @@ impl Runner<'_> {
         command.arg(SUBCOMMAND).arg(self.directory).arg(case.id).arg(directory);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         command.current_dir(directory).env("TMPDIR", &temporary).process_group(0);
+        // A host is not started by cargo either: what a library needs has to be found without these.
+        command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD");
         let mut child = {
             // Under the lock, so that nobody takes it for a stray.
             let mut state = lock(state);
@@ -205,6 +215,9 @@ fn verdict(case: &Case, directory: &Path, ended: Option<ExitStatus>) -> Verdict 
             "all went well, but when its process was to end it ended with {}",
             said(status)
         )),
+        None if verdict.is_pass() && case.ends_in_time => Verdict::Failed(format!(
+            "its process did not end within {ENDING:?}: a host says LoadTimedOut"
+        )),
         None if verdict.is_pass() => Verdict::Warning(format!(
             "all went well, but its process did not end within {ENDING:?} and had to be killed"
         )),
@@ -223,11 +236,16 @@ fn said(status: ExitStatus) -> String {
     }
 }
 
-/// Kills and waits for children that are nobody's: of modules, whose parents are gone.
+/// Kills and waits for children that are nobody's: of modules, whose parents are gone. Those of one that
+/// is killed come to this process in turn.
 fn reap_strays(running: &[i32]) {
-    for stray in process::children().unwrap_or_default() {
-        if !running.contains(&stray) {
-            let stray = Pid::from_raw(stray);
+    for _ in 0..GENERATIONS {
+        let mut strays = process::children().unwrap_or_default();
+        strays.retain(|child| !running.contains(child));
+        if strays.is_empty() {
+            return;
+        }
+        for stray in strays.into_iter().map(Pid::from_raw) {
             let _ = kill(stray, Signal::SIGKILL);
             let _ = waitpid(stray, Some(WaitPidFlag::empty()));
         }

@@ -64,6 +64,8 @@ pub(crate) enum SubjectError {
     NoLibraryName(String),
     #[error("{0} is not the manifest of a standalone module: its name has to be NAME.module.json")]
     NoManifestName(String),
+    #[error("{0} is no directory; templates are looked for in one")]
+    NoDirectory(String),
     #[error("{path} cannot be read")]
     Read {
         path: String,
@@ -124,6 +126,11 @@ impl Subject {
             None => format!("lib{name}.so"),
         };
         copy(&plugins.join(file), &bytes)?;
+        if let Some(named) = &places.templates
+            && !named.is_dir()
+        {
+            return Err(SubjectError::NoDirectory(named.display().to_string()));
+        }
         let directories = places.directories(library);
         for kind in ["access", "offering"] {
             let file = format!("{name}.{kind}.json");
@@ -179,8 +186,9 @@ fn manifest_name(manifest: &Path) -> Option<String> {
     Some(name.to_owned()).filter(|name| !name.is_empty())
 }
 
-/// The template that the library was built with, if it is in one of the directories; else the first
-/// one of its name, which has another hash.
+/// The template that is beside the library, or where it was said to be: that is the one a host sees.
+/// Else the one that the library was built with, if it is in one of the directories; else the first of
+/// its name, which has another hash.
 fn find_template(
     directories: &[PathBuf],
     file: &str,
@@ -194,7 +202,8 @@ fn find_template(
         let text = read(&path)?;
         let hash = json::parse(&text).ok().and_then(|value| json::hash(&value).ok());
         let noted = |hash: &String| memmem::find(library, hash.as_bytes()).is_some();
-        if hash.as_ref().is_some_and(noted) {
+        let beside = directories.first().is_some_and(|beside| path.starts_with(beside));
+        if beside || hash.as_ref().is_some_and(noted) {
             return Ok(Some(text));
         }
         first.get_or_insert(text);

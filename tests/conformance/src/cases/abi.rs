@@ -1,10 +1,11 @@
 //! The border: loading, creating, and calls as they cross it.
 
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use privatix_host::modules::generation::CommandError;
 use privatix_host::modules::load;
+use privatix_host::modules::probe::DEADLINE as LOAD_DEADLINE;
 use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{Done, ModuleRequest, decode};
@@ -21,8 +22,9 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("abi.load", "Loading the library harms nobody.", LOAD)
             .after(&["package.accepted"])
-            .mend("nothing may run in constructors; install the shared libraries it needs")
-            .run(|bench: Bench| async move { loaded(&bench, &["LoadFailed"]) }),
+            .mend("nothing may run in constructors or destructors; install the shared libraries it needs")
+            .ends_in_time()
+            .run(load_in_time),
         case(
             "abi.root",
             "It exports the root module.",
@@ -105,6 +107,16 @@ pub(super) fn cases() -> Vec<Case> {
         .after(&["abi.create"])
         .run(dropped_object),
     ]
+}
+
+/// As a host looks at a library in a process of its own, and not for longer.
+async fn load_in_time(bench: Bench) -> Result<(), Finding> {
+    let begun = Instant::now();
+    loaded(&bench, &["LoadFailed"])?;
+    let took = begun.elapsed();
+    ensure(took <= LOAD_DEADLINE, || {
+        format!("loading took {took:?}, and a host waits for {LOAD_DEADLINE:?}: LoadTimedOut")
+    })
 }
 
 /// Fails where loading is refused with one of these codes.

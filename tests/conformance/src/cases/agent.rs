@@ -84,6 +84,8 @@ async fn session(bench: Bench) -> Result<(), Finding> {
     let (open, _) = pair.agent.sessions(channel).await?;
     ensure(open == 1, || format!("while it carries, the agent has {open} open sessions"))?;
     let module = pair.agent.module()?;
+    let served = module.sessions().await?.contains(&channel);
+    ensure(served, || "while it carries, `sessions` does not name the channel".into())?;
     module.stop(channel, privatix_plugin_api::message::StopReason::Suspended).await?;
     let (open, _) = pair.agent.sessions(channel).await?;
     ensure(open == 0, || "after stop the agent's session is open".into())

@@ -159,6 +159,6 @@ async fn processes(bench: Bench) -> Result<(), Finding> {
             party.take_down_cleanly().await?;
         }
     }
-    let left = process::children()?;
+    let left = process::running_children()?;
     ensure(left.is_empty(), || format!("it has left {} processes running", left.len()))
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use privatix_plugin_api::manifest::UsageReporting;
-use privatix_plugin_api::message::{SessionId, StopReason, Usage};
+use privatix_plugin_api::message::{ErrorName, SessionId, StopReason, Usage};
 
-use super::together::AMOUNT;
+use super::together::{AMOUNT, at_most};
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Act, Bench, Call, Pair, Party, Seen, wait_for};
 
@@ -52,6 +52,14 @@ pub(super) fn cases() -> Vec<Case> {
             "after Internal, report again: the total, or the same increment under the same number",
         )
         .run(lost_answer),
+        case(
+            "usage.refused",
+            "A report that the core could not save is made again, also the last one.",
+            "§4 Acknowledged means on disk; `Internal` is not",
+        )
+        .after(&["usage.lost-answer"])
+        .mend("forget what is reported only once it was answered well; in stop, try a few times")
+        .run(refused),
         case(
             "usage.not-more",
             "Nothing is reported that was not carried.",
@@ -185,6 +193,37 @@ async fn at_shutdown(bench: Bench) -> Result<(), Finding> {
     Ok(())
 }
 
+/// The core says that it could not save a report, several times, the last one included.
+async fn refused(bench: Bench) -> Result<(), Finding> {
+    let pair = Pair::new(&bench).await?;
+    let channel = pair.channel().await?;
+    let refuse = || {
+        for party in pair.parties() {
+            let refusal = Act::Refuse(ErrorName::Internal);
+            party.script.set(Some(Call::UpdateSession), refusal, 2);
+        }
+    };
+    let mut moved = 0;
+    for _ in 0..3 {
+        refuse();
+        moved += pair.exercise(channel, AMOUNT).await?;
+    }
+    for party in pair.parties() {
+        pair.used(party, channel, moved).await?;
+    }
+    moved += pair.exercise(channel, AMOUNT).await?;
+    refuse();
+    for party in pair.parties() {
+        party.module()?.stop(channel, StopReason::Suspended).await?;
+        let used = party.usage(channel).await?;
+        ensure(used >= moved, || format!("the {} lost {}", party.role, moved - used))?;
+        ensure(used <= at_most(moved), || {
+            format!("{moved} were carried, and the {} has {used}: counted twice", party.role)
+        })?;
+    }
+    Ok(())
+}
+
 async fn lost_answer(bench: Bench) -> Result<(), Finding> {
     let pair = Pair::new(&bench).await?;
     let channel = pair.channel().await?;
@@ -203,7 +242,7 @@ async fn lost_answer(bench: Bench) -> Result<(), Finding> {
         party.module()?.stop(channel, StopReason::Suspended).await?;
         let used = party.usage(channel).await?;
         ensure(used >= moved, || format!("the {} lost {}", party.role, moved - used))?;
-        ensure(used <= moved + moved * 3 / 100 + 4096, || {
+        ensure(used <= at_most(moved), || {
             format!("{moved} were carried, and the {} has {used}: counted twice", party.role)
         })?;
     }
@@ -221,7 +260,7 @@ async fn not_more(bench: Bench) -> Result<(), Finding> {
         pair.used(party, channel, moved).await?;
         party.module()?.stop(channel, StopReason::Suspended).await?;
         let used = party.usage(channel).await?;
-        ensure(used <= moved + moved * 3 / 100 + 4096, || {
+        ensure(used <= at_most(moved), || {
             format!("{moved} were carried, and the {} reports {used}", party.role)
         })?;
     }

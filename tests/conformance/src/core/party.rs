@@ -1,5 +1,6 @@
 //! One side: a core of the host's own parts, and its module.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +88,8 @@ impl Party {
         let router = Arc::new(Router::default());
         let delivering = delivery::run(service.clone(), Arc::clone(&router), shutdown);
         let data_dir = home.join("data");
-        std::fs::create_dir_all(&data_dir)?;
+        // As a host makes it.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data_dir)?;
         Ok(Self {
             role,
             store,

@@ -13,8 +13,12 @@ impl Summary<'_> {
     pub(crate) fn junit(&self, file: impl Write) -> Result<(), quick_junit::SerializeError> {
         let mut report = Report::new(format!("privatix check {}", self.name));
         report.set_time(self.took);
-        let mut groups: Vec<&str> = self.ran.iter().map(|one| one.case.group()).collect();
-        groups.dedup();
+        let mut groups: Vec<&str> = Vec::new();
+        for one in self.ran {
+            if !groups.contains(&one.case.group()) {
+                groups.push(one.case.group());
+            }
+        }
         for group in groups {
             let mut suite = TestSuite::new(group);
             let of_group = self.ran.iter().filter(|one| one.case.group() == group);

@@ -12,10 +12,17 @@ pub(crate) use self::people::{Progress, list};
 use crate::case::{Case, Set};
 use crate::runner::Ran;
 
+/// The command that was given, but for which cases: it stands around those.
+pub(crate) struct Again {
+    pub(crate) before: String,
+    pub(crate) after: String,
+}
+
 /// A whole run.
 pub(crate) struct Summary<'a> {
     pub(crate) name: &'a str,
     pub(crate) library: &'a Path,
+    pub(crate) again: Again,
     pub(crate) seed: u64,
     pub(crate) took: Duration,
     pub(crate) ran: &'a [Ran],

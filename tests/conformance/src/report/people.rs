@@ -63,10 +63,8 @@ impl Summary<'_> {
                 &mut text,
                 "again",
                 &format!(
-                    "privatix check {} --only {} --seed {}",
-                    self.library.display(),
-                    one.case.id,
-                    self.seed
+                    "{} --only {} --seed {}{}",
+                    self.again.before, one.case.id, self.seed, self.again.after
                 ),
             );
             if !one.printed.is_empty() {
@@ -121,7 +119,10 @@ impl Summary<'_> {
     }
 }
 
+/// What a module has said may contain anything, and goes to a terminal.
 fn part(text: &mut String, name: &str, content: &str) {
+    let plain = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+    let content: String = content.chars().map(plain).collect();
     let mut lines = content.lines();
     let _ = writeln!(text, "  {name:<10} {}", lines.next().unwrap_or_default());
     for line in lines {

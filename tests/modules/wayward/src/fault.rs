@@ -15,6 +15,20 @@ pub(crate) fn is(name: &str) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.trim_end() == name)
 }
 
+/// Runs when the process ends.
+#[allow(unsafe_code)]
+#[used]
+// SAFETY: the loader calls what is listed in this section without arguments as the process ends, which is
+// what the function's type says.
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = at_exit;
+
+extern "C" fn at_exit() {
+    while is("exit-hangs") {
+        std::thread::park();
+    }
+}
+
 /// Faults that end or stop the process, wherever they are asked for.
 pub(crate) fn strike(at: &str) {
     let whole = |what: &str| is(&format!("{at}-{what}"));

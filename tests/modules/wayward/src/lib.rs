@@ -100,6 +100,11 @@ impl ServiceModule for Module {
         match self.role {
             // It listens already, and asks its core about whoever comes.
             Role::Agent => Ok(Started::Ready),
+            Role::Client if fault::is("start-unheld") => {
+                let shared = Arc::clone(&self.shared);
+                tokio::spawn(async move { client::start(&shared, channel).await });
+                Ok(Started::Later)
+            }
             Role::Client => client::start(&self.shared, channel).await,
         }
     }
@@ -117,6 +122,10 @@ impl ServiceModule for Module {
         if fault::is("stop-forks") {
             // Nobody waits for it.
             let _ = std::process::Command::new("sleep").arg("1000").spawn()?;
+        }
+        if fault::is("stop-daemonises") {
+            let daemon = "setsid sleep 1000 </dev/null >/dev/null 2>&1 &";
+            std::process::Command::new("sh").args(["-c", daemon]).status()?;
         }
         if fault::is("stop-leaks-thread") {
             std::thread::spawn(|| {
@@ -139,6 +148,9 @@ impl ServiceModule for Module {
         fault::strike("sessions");
         if fault::is("serves-nobody-known") {
             return Ok(vec![ClientKey(Default::default())]);
+        }
+        if fault::is("names-nobody") && self.role == Role::Agent {
+            return Ok(Vec::new());
         }
         Ok(self.shared.lines.served().await)
     }
