@@ -186,11 +186,14 @@ fn check_toolchain() -> anyhow::Result<()> {
 fn write(directory: &Path, name: &str, sdk: &str) -> anyhow::Result<()> {
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        bail!("there is no directory {}", parent.display());
+    }
     let part = tempfile::Builder::new().prefix(".privatix-new-").tempdir_in(parent)?;
     let product_id = Uuid::new_v4().to_string();
     let fill = |text: &str| {
         let filled = text.replace("{{name}}", name).replace("{{product_id}}", &product_id);
-        filled.replace("{{sdk}}", sdk)
+        filled.replace("{{sdk}}", sdk).replace("{{rust_version}}", env!("CARGO_PKG_RUST_VERSION"))
     };
     let whole = part.path().join(name);
     for (path, text) in FILES {

@@ -259,11 +259,18 @@ struct Session {
 }
 
 impl Session {
+    /// An error, or a status that allows no use, is no session.
     async fn start(core: &Core, line: &Line, peer: Option<SocketAddr>) -> Result<Self, ApiError> {
-        let id = core.start_session(line.channel, peer).await?.session;
+        let started = core.start_session(line.channel, peer).await?;
+        let (id, serving) = (started.session, Arc::clone(&line.serving));
+        let session =
+            Self { core: core.clone(), channel: line.channel, id, used: Arc::default(), serving };
+        if !started.status.allows_use() {
+            session.finish().await;
+            return Err(ErrorName::NonActiveChannel.into());
+        }
         line.serving.store(true, SeqCst);
-        let serving = Arc::clone(&line.serving);
-        Ok(Self { core: core.clone(), channel: line.channel, id, used: Arc::default(), serving })
+        Ok(session)
     }
 
     /// Runs the traffic and reports it until it ends or has to; then closes the session.

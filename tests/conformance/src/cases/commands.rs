@@ -162,7 +162,11 @@ async fn parallel(bench: Bench) -> Result<(), Finding> {
 async fn overtaken(bench: Bench) -> Result<(), Finding> {
     let pair = Pair::new(&bench).await?;
     let channel = pair.channel().await?;
-    for party in pair.parties() {
+    // The client first, which is then left stopped: one that runs would come back to the agent, whose
+    // core knows nothing of this.
+    let mut parties: Vec<_> = pair.parties().collect();
+    parties.reverse();
+    for party in parties {
         party.module()?.stop(channel, StopReason::Suspended).await?;
         for call in [Call::GetAccess, Call::StartSession] {
             party.script.set(Some(call), Act::Delay(HELD_UP), u64::MAX);
