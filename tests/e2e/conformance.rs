@@ -7,12 +7,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::Package;
 use crate::support::module::{libraries, place, repository};
+use crate::support::node::signal;
+use crate::support::{Package, wait_for};
 
 /// What `check` says of a module.
 struct Report {
@@ -334,6 +336,28 @@ fn faults_that_leave_something_behind() {
         ("stop-forks", "leaks.processes", "failed"),
         ("stop-daemonises", "leaks.processes", "failed"),
     ]);
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let room = directory.path().join("tmp");
+    std::fs::create_dir(&room).expect("made");
+    // Its create never returns.
+    let package = Package::wayward("create-loops");
+    package.drop_into(directory.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
+    command.arg("check").arg(directory.path().join(package.library_name()));
+    command.args(["--only", "abi.create"]).env("TMPDIR", &room);
+    let mut check = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+    let cases = || std::fs::read_dir(std::fs::read_dir(&room).ok()?.next()?.ok()?.path()).ok();
+    wait_for("the case to begin", || {
+        cases()?.flatten().any(|entry| entry.file_name() == "abi.create").then_some(())
+    });
+    signal(check.id(), Signal::SIGTERM);
+    let status = check.wait().expect("waited");
+    assert_eq!(status.code(), Some(128 + 15));
+    assert_eq!(std::fs::read_dir(&room).expect("there").count(), 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::core::Bench;
 use crate::report::{self, Again, Summary};
 use crate::runner::Runner;
 use crate::subject::{Places, Program, Subject};
-use crate::{cases, child};
+use crate::{cases, child, interrupt};
 
 /// The subcommands that a binary has to have for the kit: `check`, and the hidden one by which it
 /// starts itself again for each case.
@@ -209,6 +209,8 @@ fn perform(options: &Options, json: bool, all: &[Case], program: &str) -> Result
     let seed = options.seed.unwrap_or_else(some_number);
     let directory = tempfile::Builder::new().prefix("privatix-check-").tempdir();
     let directory = directory.map_err(io_error("making a directory to work in"))?;
+    interrupt::clean_up_after(directory.path().to_owned())
+        .map_err(io_error("waiting for interruptions"))?;
     let places =
         Places { templates: options.templates.clone(), settings: options.settings.clone() };
     let subject = Subject::stage(&library, &places, directory.path(), seed, standalone)?;
@@ -234,6 +236,7 @@ fn perform(options: &Options, json: bool, all: &[Case], program: &str) -> Result
     let begun = Instant::now();
     let progress = report::Progress::new(chosen.len(), json, io::stderr().is_terminal());
     let ran = runner.run(&chosen, |one| progress.tell(one)).map_err(io_error("running cases"))?;
+    interrupt::give_way();
     progress.end();
     let summary = Summary {
         name: &subject.name,

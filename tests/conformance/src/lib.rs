@@ -18,6 +18,7 @@ pub mod cases;
 mod child;
 mod command;
 pub mod core;
+mod interrupt;
 mod process;
 mod report;
 mod runner;

@@ -60,7 +60,7 @@ fn children_of(process: &str) -> io::Result<Vec<i32>> {
 }
 
 /// The same with their children, and so on.
-fn descendants() -> io::Result<Vec<i32>> {
+pub(crate) fn descendants() -> io::Result<Vec<i32>> {
     let mut all = children()?;
     let mut looked = 0;
     while let Some(process) = all.get(looked) {
