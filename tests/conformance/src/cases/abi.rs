@@ -15,8 +15,7 @@ use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Bench, Party, health};
 use crate::process::{self, Holdings};
 
-const LOAD: &str =
-    "§2 a first load: the library carries a manifest readable without running its code";
+const LOAD: &str = "§2 The library carries a manifest readable without running its code";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

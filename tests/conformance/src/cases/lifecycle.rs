@@ -56,7 +56,7 @@ pub(super) fn cases() -> Vec<Case> {
             .after(&["lifecycle.product-config"])
             .mend("answer start with Ready, or call service_ready or start_session before the time-out")
             .run(start),
-        case("lifecycle.start-again", "A second start of a served channel is answered as the first.", COMMANDS)
+        case("lifecycle.start-again", "A second start of a served channel is answered, and ends nothing.", COMMANDS)
             .after(&["lifecycle.start"])
             .mend("look whether the channel is served already before doing anything")
             .run(start_again),

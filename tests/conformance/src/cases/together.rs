@@ -19,7 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("together.carry", "The service carries what it is given.", FLOW)
             .after(&["lifecycle.start"])
-            .mend("implement ServiceModule::exercise so that it uses the service as a user would; see docs/tutorial.md")
+            .mend("implement ServiceModule::exercise so that it uses the service as a user would; see docs/conformance.md")
             .run(carry),
         case("together.usage", "Both sides report what was carried.",
             "§4 UpdateSession: usage in the smallest unit")
