@@ -284,14 +284,16 @@ def carry(source, sink, channel):
         while words := source.recv(65536):
             channel.count(len(words))
             sink.sendall(words)
+        sink.shutdown(socket.SHUT_WR)  # no more from here; the other way may go on
     except OSError:
-        pass
-    shut(source)
-    shut(sink)
+        shut(source)
+        shut(sink)
 
 
-def obey(host, side, subscription, command):
-    """Carries a command out, and says so."""
+def obey(host, side, subscription, command, before):
+    """Carries a command out, after the one before of its channel, and says so."""
+    if before:
+        before.join()
     key, answer = command.get("clientKey"), {}
     try:
         if command["command"] == "start":
@@ -303,7 +305,7 @@ def obey(host, side, subscription, command):
             answer = {"answer": "serving", "serving": side.serving()}
         else:
             answer = {"answer": "unsupported"}
-    except (Refused, OSError) as error:
+    except (Refused, OSError, KeyError, ValueError) as error:
         answer = {"answer": "failed", "text": str(error)}
     try:
         host.insist("acknowledge", subscription=subscription, id=command["id"], **answer)
@@ -324,7 +326,7 @@ def main():
 
 
 def serve(host, sides):
-    side = None
+    side, last = None, {}
     while True:  # once for each subscription; it ends when the host is away or has forgotten it
         try:
             if side is None:
@@ -339,10 +341,10 @@ def serve(host, sides):
                     "commands", subscription=subscription, after=seen, waitSeconds=20
                 )
                 for command in asked["commands"]:
-                    seen = command["id"]
-                    threading.Thread(
-                        target=obey, args=(host, side, subscription, command), daemon=True
-                    ).start()
+                    seen, key = command["id"], command.get("clientKey")
+                    words = (host, side, subscription, command, last.get(key))
+                    last[key] = threading.Thread(target=obey, args=words, daemon=True)
+                    last[key].start()
         except (Refused, OSError, ValueError) as error:
             print(f"{error}; trying again", file=sys.stderr, flush=True)
             time.sleep(1)

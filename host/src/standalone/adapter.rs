@@ -183,8 +183,8 @@ async fn subscribe(
     let id = format!("0x{}", Uuid::new_v4().simple());
     let how = (Style::Told, visitor.way);
     let joined = desk.join(&line, id.clone(), how, None).await;
-    let subscription = joined.map_err(|_| worded(ErrorName::Internal.into()))?;
-    effects.joined = Some(Joined { line, subscription, write: notification });
+    let held = joined.map_err(|_| worded(ErrorName::Internal.into()))?;
+    effects.joined = Some(Joined { held, write: notification });
     Ok(json!(id))
 }
 

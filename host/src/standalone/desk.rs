@@ -46,15 +46,49 @@ pub(super) struct Effects {
     pub(super) proven: Vec<Proof>,
     /// It has subscribed.
     pub(super) joined: Option<Joined>,
+    /// A call has waited for commands.
+    pub(super) waited: bool,
     /// It wants to be told no more, by this subscription.
     pub(super) left: Option<String>,
 }
 
 /// A subscription, and in which spelling its commands are told.
 pub(super) struct Joined {
+    pub(super) held: Held,
+    pub(super) write: fn(&Subscription, &crate::modules::line::Command) -> String,
+}
+
+/// A subscription that is over when nobody has this any more, be it that its connection broke before
+/// it was answered.
+pub(super) struct Held {
     pub(super) line: Arc<Line>,
     pub(super) subscription: Arc<Subscription>,
-    pub(super) write: fn(&Subscription, &crate::modules::line::Command) -> String,
+    kept: bool,
+}
+
+impl Held {
+    /// It goes on, for as long as it is asked for commands.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// Whether it is told still: another one may have taken its place.
+    pub(super) fn is_current(&self) -> bool {
+        self.line.subscription(self.subscription.id()).is_some()
+    }
+
+    /// The program wants no more.
+    pub(super) fn leave(self) {
+        self.line.leave(&self.subscription, Ended::Left);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.line.leave(&self.subscription, Ended::Over);
+        }
+    }
 }
 
 impl Desk {
@@ -113,23 +147,21 @@ impl Desk {
         id: String,
         (style, way): (Style, Way),
         serving: Option<&[ClientKey]>,
-    ) -> Result<Arc<Subscription>, Failure> {
+    ) -> Result<Held, Failure> {
         let product: Uuid = line.caller().product;
         // Before it is told of anything: sessions that it opens then are its own.
         let earlier = self.service.open_sessions(product).await.map_err(internal)?;
         let subscription = line.subscribe(id, style, way, serving);
         let subscription = subscription.map_err(|_| Failure::from(ErrorName::AccessDenied))?;
+        let held = Held { line: Arc::clone(line), subscription, kept: false };
         match self.service.connected(product, serving, &earlier).await {
             Ok(strays) => {
                 for (channel, reason) in strays {
                     line.stray(channel, reason);
                 }
-                Ok(subscription)
+                Ok(held)
             }
-            Err(error) => {
-                line.leave(&subscription, Ended::Over);
-                Err(internal(error))
-            }
+            Err(error) => Err(internal(error)),
         }
     }
 }

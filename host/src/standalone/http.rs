@@ -12,7 +12,7 @@ use tokio::time::{Duration, timeout};
 
 use super::desk::{Desk, Visitor};
 use super::rpc::{self, Failure};
-use super::{MAX_MESSAGE, server};
+use super::{max_message, server};
 use crate::modules::line::Way;
 use crate::service::Proof;
 
@@ -31,7 +31,7 @@ pub(super) async fn answer(State(desk): State<Desk>, request: Request) -> Respon
         // Before the answer, which may be long in coming.
         place.prove();
     }
-    let text = match read(body).await {
+    let text = match read(body, max_message(bearer.is_some())).await {
         Ok(text) => text,
         Err((status, why)) => return refusal(status, Failure::request(why)),
     };
@@ -50,11 +50,11 @@ pub(super) async fn answer(State(desk): State<Desk>, request: Request) -> Respon
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, (StatusCode, String)> {
-    match timeout(DEADLINE, to_bytes(body, MAX_MESSAGE)).await {
+async fn read(body: Body, most: usize) -> Result<Bytes, (StatusCode, String)> {
+    match timeout(DEADLINE, to_bytes(body, most)).await {
         Ok(Ok(text)) => Ok(text),
         Ok(Err(_)) => {
-            let why = format!("the body is broken off or has more than {MAX_MESSAGE} bytes");
+            let why = format!("the body is broken off or has more than {most} bytes");
             Err((StatusCode::PAYLOAD_TOO_LARGE, why))
         }
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long".into())),

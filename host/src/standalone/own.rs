@@ -99,7 +99,13 @@ pub(super) async fn answer(
             effects.left = Some(subscription);
             Ok(json!({}))
         }
-        "commands" => commands(&line, read(params)?).await,
+        "commands" => {
+            // Somebody has to be there for the answer, and be it for one of a batch.
+            let wait = visitor.way == Way::Asked && !std::mem::replace(&mut effects.waited, true);
+            let commands = commands(&line, read(params)?, wait).await?;
+            // What is told meanwhile is not for a token that is void meanwhile.
+            desk.line(proof).await.map(|_| commands)
+        }
         "acknowledge" => acknowledge(&line, read(params)?),
         _ => core(&line, call, params).await,
     }
@@ -125,9 +131,11 @@ async fn subscribe(
 ) -> Result<Value, Failure> {
     let id = Uuid::new_v4().to_string();
     let how = (Style::Answered, visitor.way);
-    let subscription = desk.join(&line, id.clone(), how, serving.as_deref()).await?;
-    if visitor.way != Way::Asked {
-        effects.joined = Some(Joined { line, subscription, write: notification });
+    let held = desk.join(&line, id.clone(), how, serving.as_deref()).await?;
+    if visitor.way == Way::Asked {
+        held.keep();
+    } else {
+        effects.joined = Some(Joined { held, write: notification });
     }
     Ok(json!({ "subscription": id }))
 }
@@ -138,12 +146,13 @@ fn notification(subscription: &Subscription, command: &Command) -> String {
     rpc::notification("service_command", &params)
 }
 
-async fn commands(line: &Line, asked: Commands) -> Result<Value, Failure> {
+async fn commands(line: &Line, asked: Commands, wait: bool) -> Result<Value, Failure> {
     let subscription = subscription_of(line, &asked.subscription)?;
     if subscription.way() != Way::Asked {
         return Err(bad("the commands of this subscription come by its connection"));
     }
-    let wait = Duration::from_secs(asked.wait_seconds.min(LONGEST_WAIT));
+    let longest = if wait { LONGEST_WAIT } else { 0 };
+    let wait = Duration::from_secs(asked.wait_seconds.min(longest));
     let commands = subscription.ask(asked.after, wait).await;
     let commands = commands.ok_or(ErrorName::SubscriptionNotFound)?;
     Ok(json!({ "commands": commands.iter().map(written).collect::<Vec<_>>() }))

@@ -23,7 +23,7 @@ use tokio::time::{Duration, sleep};
 use super::desk::Desk;
 use super::rpc::Failure;
 use super::socket::Connection;
-use super::{MAX_MESSAGE, http};
+use super::{http, max_message};
 use crate::exchange::tls::{Certificate, Handshake};
 
 /// How long a request's headers may take, and how long a connection may be kept between requests.
@@ -212,9 +212,10 @@ async fn socket(
         Err(response) => return response,
     };
     let place = request.extensions().get::<Place>().cloned();
+    let most = max_message(bearer.is_some());
     upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
+        .max_message_size(most)
+        .max_frame_size(most)
         .read_buffer_size(4096)
         .write_buffer_size(0)
         .on_upgrade(move |socket| async move {

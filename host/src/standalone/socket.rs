@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
 use super::desk::{Answer, Desk, Joined, Visitor};
-use super::{MAX_MESSAGE, server};
+use super::server;
 use crate::modules::line::{Command, Ended, Way};
 use crate::service::Proof;
 
@@ -113,9 +113,7 @@ impl Connection {
                 break end;
             }
         };
-        if let Some((joined, _)) = self.joined.take() {
-            joined.line.leave(&joined.subscription, Ended::Over);
-        }
+        self.joined = None;
         // What was begun is ended, though nobody is there to be told.
         self.calls.detach_all();
         let (code, reason) = end;
@@ -148,16 +146,17 @@ impl Connection {
             self.write(Message::text(text)).await?;
         }
         if let Some(id) = effects.left
-            && self.joined.as_ref().is_some_and(|(joined, _)| joined.subscription.id() == id)
+            && self.joined.as_ref().is_some_and(|(joined, _)| joined.held.subscription.id() == id)
             && let Some((joined, _)) = self.joined.take()
         {
-            joined.line.leave(&joined.subscription, Ended::Left);
+            joined.held.leave();
         }
-        // Only now, so that the answer with its id comes before the first command.
-        if let Some(joined) = effects.joined
+        // Only now, so that the answer with its id comes before the first command. Of two that were
+        // asked for at once the later one is told, whichever is answered first.
+        if let Some(joined) = effects.joined.filter(|joined| joined.held.is_current())
             && let Some((before, _)) = self.joined.replace((joined, 0))
         {
-            before.line.leave(&before.subscription, Ended::Left);
+            before.held.leave();
         }
         ControlFlow::Continue(())
     }
@@ -179,10 +178,10 @@ impl Connection {
         };
         let Some((joined, after)) = &mut self.joined else { return ControlFlow::Continue(()) };
         *after = command.number;
-        let text = (joined.write)(&joined.subscription, &command);
+        let text = (joined.write)(&joined.held.subscription, &command);
         self.write(Message::text(text)).await?;
         if let Some((joined, _)) = &self.joined {
-            joined.line.told(&joined.subscription, command.number);
+            joined.held.line.told(&joined.held.subscription, command.number);
         }
         ControlFlow::Continue(())
     }
@@ -226,13 +225,12 @@ impl Connection {
 }
 
 /// For the reason of a close frame, which takes no more than 123 bytes.
-const TOO_LARGE_OR_BROKEN: &str = "a message of more than 65536 bytes, or not as WebSocket has it";
-const _: () = assert!(MAX_MESSAGE == 65536);
+const TOO_LARGE_OR_BROKEN: &str = "a message that is too large, or not as WebSocket has it";
 
 /// The next command, for ever where there is no subscription.
 async fn next(joined: Option<&(Joined, u64)>) -> Result<Command, Ended> {
     match joined {
-        Some((joined, after)) => joined.subscription.next(*after).await,
+        Some((joined, after)) => joined.held.subscription.next(*after).await,
         None => pending().await,
     }
 }

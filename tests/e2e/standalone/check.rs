@@ -56,3 +56,11 @@ fn a_program_that_ends_or_is_not_there_does_not_conform() {
     let (output, _) = check(&PROXY, &[]);
     assert_eq!(output.status.code(), Some(2), "no program was named");
 }
+
+#[test]
+fn the_program_of_the_page_conforms() {
+    let command = ["python3", "docs/standalone/parrot.py", "{http}"];
+    let words = ["docs/standalone/parrot.module.json", "--only", "commands.overtaken"];
+    let (output, text) = check(&words, &command);
+    assert!(output.status.success() && text.contains("parrot conforms"), "{text}");
+}

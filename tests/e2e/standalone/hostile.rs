@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 use tungstenite::Message;
+use uuid::Uuid;
 
 use crate::support::program::{Described, Station, exchange, post};
 use crate::support::{Database, Moments, Node, PATIENCE, wait_for};
@@ -58,10 +59,11 @@ fn frames_that_are_none() {
     let mut wire = station.connect();
     wire.send_message(Message::binary(vec![1, 2, 3]));
     assert_eq!(wire.closed(), 1003);
-    let mut wire = station.connect();
-    // It may be closed before all of it was sent.
-    let _ = wire.try_send(Message::text("x".repeat(70_000)));
-    assert!(CLOSED_UNREADABLE.contains(&wire.closed()));
+    for (mut wire, size) in [(station.bare(), 70_000), (station.connect(), (1 << 20) + 1)] {
+        // It may be closed before all of it was sent.
+        let _ = wire.try_send(Message::text("x".repeat(size)));
+        assert!(CLOSED_UNREADABLE.contains(&wire.closed()), "{size}");
+    }
     for bytes in [
         &[0xff; 64][..],
         // A text that is not masked; one that is not UTF-8; a frame that says that it is huge.
@@ -272,4 +274,55 @@ fn calls_in_which_bytes_are_others() {
     let log = station.node.log();
     assert!(!log.contains("panicked") && !log.contains(&station.token), "{log:.2000}");
     wait_for("the host", || station.node.get::<Value>("/v1/modules"));
+}
+
+fn is_connected(station: &Station) -> bool {
+    let view = station.node.module("files").expect("known");
+    view.connection.is_some_and(|connection| connection.connected)
+}
+
+fn subscribe(id: u64) -> String {
+    json!({ "jsonrpc": "2.0", "id": id, "method": "service_subscribe", "params": {} }).to_string()
+}
+
+#[test]
+fn a_subscription_goes_with_its_connection_also_before_it_was_answered() {
+    let station = Station::new("agent");
+    for _ in 0..10 {
+        let mut wire = station.connect();
+        wire.send(&subscribe(1));
+        drop(wire);
+    }
+    // Whatever has come of those, none is there to be told. One that comes now is, until it goes.
+    let mut wire = station.connect();
+    wire.call("service_subscribe", json!({})).expect("subscribed");
+    wait_for("the program", || is_connected(&station).then_some(()));
+    drop(wire);
+    wait_for("nobody", || (!is_connected(&station)).then_some(()));
+}
+
+#[test]
+fn of_two_subscriptions_at_once_one_is_told() {
+    let station = Station::new("agent");
+    for _ in 0..20 {
+        let mut wire = station.connect();
+        for id in 1..=4 {
+            wire.send(&subscribe(id));
+        }
+        for _ in 1..=4 {
+            assert!(wire.receive()["result"]["subscription"].is_string());
+        }
+        // What follows from the answers has been done once a further call is answered.
+        wire.call("service_configuration", json!({})).expect("answered");
+        assert!(is_connected(&station));
+    }
+}
+
+#[test]
+fn as_many_channels_as_a_program_serves_can_be_named() {
+    let station = Station::new("agent");
+    let serving: Vec<Uuid> = (0..20_000).map(|_| Uuid::new_v4()).collect();
+    let mut wire = station.connect();
+    wire.call("service_subscribe", json!({ "serving": serving })).expect("subscribed");
+    station.call("service_subscribe", json!({ "serving": serving })).expect("subscribed");
 }

@@ -2,7 +2,7 @@
 //! access ends.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use privatix_host::modules::registry::State;
@@ -68,9 +68,11 @@ fn spoken(client: &Node, channel: ClientKey, words: &[u8]) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.write_all(words).ok()?;
-    let mut answer = vec![0; words.len()];
-    stream.read_exact(&mut answer).ok()?;
-    Some(answer)
+    // As `nc -N` does: all is said, and the answer is still to come.
+    stream.shutdown(Shutdown::Write).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Some(answer).filter(|answer| answer.len() == words.len())
 }
 
 #[test]
