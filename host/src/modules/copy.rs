@@ -25,7 +25,7 @@ pub const MAX_LIBRARY: u64 = 512 << 20;
 /// The largest template taken in.
 pub const MAX_TEMPLATE: u64 = 256 << 10;
 
-/// Since when each file has looked as it does; only used where there are no leases.
+/// Since when each file has looked as it does; only used for empty ones, and where there are no leases.
 #[derive(Debug, Default)]
 pub struct Quiet {
     seen: HashMap<PathBuf, (Stamp, Instant)>,
@@ -64,6 +64,10 @@ pub fn read_settled(entry: &FileEntry, limit: u64, quiet: &mut Quiet) -> Result<
             format!("at most {limit} bytes"),
             "strip the library, or shorten the template",
         ));
+    }
+    // A new file is there a moment before its writer counts as one: an empty one may be just that.
+    if meta.len() == 0 && !quiet.is_quiet(&entry.path, Stamp::from(&meta), Instant::now()) {
+        return Err(being_written(&name));
     }
     let lease = match Lease::take(&file) {
         Ok(lease) => Some(lease),
@@ -191,5 +195,22 @@ mod tests {
         assert_eq!(keep(cache.path(), b"content").expect("kept"), (path.clone(), hash));
         assert_eq!(Stamp::from(&fs::metadata(&path).expect("there")), before);
         assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn an_empty_file_is_waited_for_and_then_read_as_it_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("libmine.so");
+        let mut quiet = Quiet::default();
+        let mut read = || {
+            let mut packages = crate::modules::package::scan(directory.path()).expect("readable");
+            let library = packages.remove("mine").expect("there").library.expect("a library");
+            read_settled(&library, MAX_LIBRARY, &mut quiet)
+        };
+        File::create(&path).expect("created");
+        let early = read().expect_err("somebody may be about to write it");
+        assert_eq!(early.code, Code::BeingWritten.to_string());
+        fs::write(&path, "whole").expect("written");
+        assert_eq!(read().expect("settled"), b"whole");
     }
 }
