@@ -399,7 +399,11 @@ async fn hand_over(name: &str, generation: &Generation) {
     }
 }
 
-pub(super) fn private_dir(parent: &Path, name: &str) -> std::io::Result<PathBuf> {
+/// A directory that is the host's user's alone, made if it is not there.
+///
+/// # Errors
+/// A directory that cannot be made, or belongs to somebody else.
+pub fn private_dir(parent: &Path, name: &str) -> std::io::Result<PathBuf> {
     let path = parent.join(name);
     DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o700))?;

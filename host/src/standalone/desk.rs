@@ -154,15 +154,11 @@ impl Desk {
         let subscription = line.subscribe(id, style, way, serving);
         let subscription = subscription.map_err(|_| Failure::from(ErrorName::AccessDenied))?;
         let held = Held { line: Arc::clone(line), subscription, kept: false };
-        match self.service.connected(product, serving, &earlier).await {
-            Ok(strays) => {
-                for (channel, reason) in strays {
-                    line.stray(channel, reason);
-                }
-                Ok(held)
-            }
-            Err(error) => Err(internal(error)),
+        let strays = self.service.connected(product, serving, &earlier).await.map_err(internal)?;
+        for (channel, reason) in strays {
+            line.stray(channel, reason);
         }
+        Ok(held)
     }
 }
 

@@ -76,10 +76,9 @@ impl Part {
     /// Why it has ended, if it has.
     pub(crate) fn ended(&mut self, bench: &Bench) -> Result<(), Finding> {
         let Some(status) = self.0.try_wait()? else { return Ok(()) };
-        let note = fs::read(bench.directory().join(NOTE)).ok();
-        let note: Option<Option<Finding>> =
-            note.and_then(|text| serde_json::from_slice(&text).ok());
-        Err(note.flatten().unwrap_or_else(|| Finding::Failed(format!("the host ended: {status}"))))
+        Err(note(bench.directory())
+            .flatten()
+            .unwrap_or_else(|| Finding::Failed(format!("the host ended: {status}"))))
     }
 }
 
@@ -108,6 +107,12 @@ pub(crate) fn run_here(case: &Case, bench: Bench) -> Result<(), Finding> {
     // What still runs is the module's; it is not waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// The note that a process has left, if it has: what it found, or that all is well.
+pub(crate) fn note(directory: &Path) -> Option<Option<Finding>> {
+    let note = fs::read(directory.join(NOTE)).ok()?;
+    serde_json::from_slice(&note).ok()
 }
 
 /// Whole or not at all.

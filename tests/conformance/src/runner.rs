@@ -20,7 +20,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::case::{Case, Finding, Verdict};
+use crate::case::{Case, Verdict};
 use crate::child::{self, NOTE, SUBCOMMAND};
 use crate::core::Bench;
 use crate::process;
@@ -201,9 +201,7 @@ fn wait(child: &mut Child, note: &Path, deadline: Duration) -> io::Result<Option
 }
 
 fn verdict(case: &Case, directory: &Path, ended: Option<ExitStatus>) -> Verdict {
-    let note = fs::read(directory.join(NOTE)).ok();
-    let note: Option<Option<Finding>> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let Some(finding) = note else {
+    let Some(finding) = child::note(directory) else {
         return match ended {
             None => Verdict::TimedOut(format!("not over within {:?}", case.deadline)),
             Some(status) => Verdict::Crashed(format!("its process ended with {}", said(status))),

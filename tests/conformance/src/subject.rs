@@ -195,14 +195,15 @@ fn find_template(
     library: &[u8],
 ) -> Result<Option<Vec<u8>>, SubjectError> {
     let mut first = None;
-    for path in directories.iter().map(|directory| directory.join(file)) {
+    for (number, directory) in directories.iter().enumerate() {
+        let path = directory.join(file);
         if !path.exists() {
             continue;
         }
         let text = read(&path)?;
         let hash = json::parse(&text).ok().and_then(|value| json::hash(&value).ok());
         let noted = |hash: &String| memmem::find(library, hash.as_bytes()).is_some();
-        let beside = directories.first().is_some_and(|beside| path.starts_with(beside));
+        let beside = number == 0;
         if beside || hash.as_ref().is_some_and(noted) {
             return Ok(Some(text));
         }
@@ -241,6 +242,25 @@ mod tests {
         {
             assert_eq!(manifest_name(Path::new(path)).as_deref(), name, "{path}");
         }
+    }
+
+    #[test]
+    fn the_template_beside_counts_and_else_the_one_that_fits() {
+        let root = tempfile::tempdir().unwrap();
+        let [beside, below, other] = ["", "templates", "other"].map(|name| root.path().join(name));
+        for directory in [&below, &other] {
+            fs::create_dir(directory).unwrap();
+        }
+        let directories = [beside.clone(), below.clone(), other.clone()];
+        let fitting = json::hash(&json::parse(br#"{"a":1}"#).unwrap()).unwrap();
+        let find = || find_template(&directories, "t.json", fitting.as_bytes()).unwrap();
+        assert_eq!(find(), None);
+        fs::write(below.join("t.json"), r#"{"a":2}"#).unwrap();
+        assert_eq!(find().unwrap(), br#"{"a":2}"#, "none fits: the first");
+        fs::write(other.join("t.json"), r#"{"a":1}"#).unwrap();
+        assert_eq!(find().unwrap(), br#"{"a":1}"#);
+        fs::write(beside.join("t.json"), r#"{"a":3}"#).unwrap();
+        assert_eq!(find().unwrap(), br#"{"a":3}"#, "the one that a host would see");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use privatix_plugin_api::manifest::UsageReporting;
-use privatix_plugin_api::message::{ErrorName, SessionId, StopReason, Usage};
+use privatix_plugin_api::message::{ClientKey, ErrorName, SessionId, StopReason, Usage};
 use tokio::time::timeout;
 
 use super::together::{AMOUNT, at_most};
@@ -189,6 +189,15 @@ async fn at_shutdown(bench: Bench) -> Result<(), Finding> {
     Ok(())
 }
 
+/// Whether all that was carried is on disk, and not twice.
+async fn counted_once(party: &Party, channel: ClientKey, moved: u64) -> Result<(), Finding> {
+    let used = party.usage(channel).await?;
+    ensure(used >= moved, || format!("the {} lost {}", party.role, moved - used))?;
+    ensure(used <= at_most(moved), || {
+        format!("{moved} were carried, and the {} has {used}: counted twice", party.role)
+    })
+}
+
 /// The core says that it could not save a report, several times; then all of them until after stop was
 /// sent, so that everything of the last use is in the report that stop has to make again.
 async fn refused(bench: Bench) -> Result<(), Finding> {
@@ -219,11 +228,7 @@ async fn refused(bench: Bench) -> Result<(), Finding> {
                 stop.await?;
             }
         }
-        let used = party.usage(channel).await?;
-        ensure(used >= moved, || format!("the {} lost {}", party.role, moved - used))?;
-        ensure(used <= at_most(moved), || {
-            format!("{moved} were carried, and the {} has {used}: counted twice", party.role)
-        })?;
+        counted_once(party, channel, moved).await?;
     }
     Ok(())
 }
@@ -244,11 +249,7 @@ async fn lost_answer(bench: Bench) -> Result<(), Finding> {
     for party in pair.parties() {
         party.script.clear();
         party.module()?.stop(channel, StopReason::Suspended).await?;
-        let used = party.usage(channel).await?;
-        ensure(used >= moved, || format!("the {} lost {}", party.role, moved - used))?;
-        ensure(used <= at_most(moved), || {
-            format!("{moved} were carried, and the {} has {used}: counted twice", party.role)
-        })?;
+        counted_once(party, channel, moved).await?;
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! One side: a core of the host's own parts, and its module.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use privatix_host::modules::delivery;
 use privatix_host::modules::examine::Checked;
 use privatix_host::modules::gateway::{Gate, Gateway};
 use privatix_host::modules::generation::{CreateError, Generation, Retired};
+use privatix_host::modules::lifecycle::private_dir;
 use privatix_host::modules::line::Line;
 use privatix_host::modules::router::Router;
 use privatix_host::service::{Answer, Caller, Registration, Service};
@@ -87,9 +87,7 @@ impl Party {
         let (down, shutdown) = watch::channel(false);
         let router = Arc::new(Router::default());
         let delivering = delivery::run(service.clone(), Arc::clone(&router), shutdown);
-        let data_dir = home.join("data");
-        // As a host makes it.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data_dir)?;
+        let data_dir = private_dir(&home, "data")?;
         Ok(Self {
             role,
             store,
