@@ -76,7 +76,7 @@ const TABLE: [Need; 9] = [
         ],
         source: Source::Machine("as root, on a kernel with namespaces, nf_tables and /dev/net/tun"),
         steps: &[crate::test::DEMO_VPN],
-        tests: &["vpn_"],
+        tests: &["vpn_", "in_a_namespace"],
     },
 ];
 

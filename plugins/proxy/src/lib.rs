@@ -11,6 +11,7 @@ mod client;
 mod destination;
 mod dial;
 mod exercise;
+mod near;
 mod policy;
 mod ports;
 mod session;

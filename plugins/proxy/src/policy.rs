@@ -2,7 +2,8 @@
 //! near the agent.
 //!
 //! It judges addresses, never names: a name is resolved first, and what is connected to is the
-//! address that was judged. An address that carries another inside is judged by that one.
+//! address that was judged. An address that carries another inside is judged by that one. Public
+//! addresses that lead to the agent itself are the concern of `near`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,20 +43,29 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 /// Global unicast, and of it not what is set aside for protocols or documents.
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(inner) = address.to_ipv4_mapped() {
+    if let Some(inner) = carried(address.into()) {
         return is_public_v4(inner);
     }
-    let [a, b, c, d, e, f, g, h] = address.segments();
+    let [a, b, ..] = address.segments();
     match [a, b] {
-        // NAT64.
-        [0x64, 0xff9b] if [c, d, e, f] == [0; 4] => is_public_v4(v4(g, h)),
-        // 6to4.
-        [0x2002, _] => is_public_v4(v4(b, c)),
         // Teredo, benchmarks, ORCHID and other protocol assignments.
         [0x2001, 0..0x200] => false,
         // Documentation.
         [0x2001, 0xdb8] | [0x3fff, 0..0x1000] => false,
         _ => a & 0xe000 == 0x2000,
+    }
+}
+
+/// The IPv4 address inside of an IPv6 address, to which packets for it are delivered.
+pub(crate) fn carried(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    match [a, b] {
+        // NAT64.
+        [0x64, 0xff9b] if [c, d, e, f] == [0; 4] => Some(v4(g, h)),
+        // 6to4.
+        [0x2002, _] => Some(v4(b, c)),
+        _ => address.to_ipv4_mapped(),
     }
 }
 

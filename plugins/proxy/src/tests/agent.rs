@@ -27,21 +27,21 @@ pub(super) fn settings() -> Settings {
 }
 
 /// An agent with one channel.
-struct Shop {
+pub(super) struct Shop {
     core: TestCore,
     agent: Agent,
     channel: ClientKey,
 }
 
 impl Shop {
-    async fn open(settings: Settings) -> Self {
+    pub(super) async fn open(settings: Settings) -> Self {
         let core = TestCore::new();
         let agent = Agent::start(core.core(), &settings).await.expect("an agent");
         let channel = core.channel();
         Self { core, agent, channel }
     }
 
-    async fn ask(&self, request: &[u8]) -> Result<TcpStream, u8> {
+    pub(super) async fn ask(&self, request: &[u8]) -> Result<TcpStream, u8> {
         let key = self.channel.to_string();
         let (wire, answer) = Wire::log_in(self.agent.address, &key, PASSWORD).await;
         assert_eq!(answer, 0, "logged in");

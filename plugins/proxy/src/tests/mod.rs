@@ -3,4 +3,5 @@
 mod agent;
 mod book;
 mod both;
+mod near;
 mod wire;
