@@ -226,6 +226,10 @@ pub struct Client {
     /// By how many percent an agent's measure may be above the own one.
     #[serde(deserialize_with = "fields::percent")]
     pub tolerance: u8,
+    /// By how many bytes it may, if that is more.
+    pub tolerance_bytes: u64,
+    /// By how many seconds it may, if that is more.
+    pub tolerance_seconds: u64,
 }
 
 /// How long a module may take to answer each call.

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use privatix_plugin_api::manifest::Role;
 
 use crate::config::Config;
+use crate::domain::billing::Tolerance;
 use crate::domain::identity::PublicKey;
 use crate::domain::offering;
 use crate::exchange::peer::Peer;
@@ -235,7 +236,11 @@ pub fn settings(config: &Config, exchange: Option<String>) -> Settings {
         max_waiting_orders: agent.max_waiting_orders,
         service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
         allow_foreign_payment_receiver: config.client.allow_foreign_payment_receiver,
-        tolerance: config.client.tolerance,
+        tolerance: Tolerance {
+            percent: config.client.tolerance,
+            bytes: config.client.tolerance_bytes,
+            seconds: config.client.tolerance_seconds,
+        },
     }
 }
 

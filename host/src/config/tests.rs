@@ -88,6 +88,8 @@ fn the_shortest_file_gives_the_defaults() {
             ca_file: None,
             allow_foreign_payment_receiver: false,
             tolerance: 3,
+            tolerance_bytes: 16 << 20,
+            tolerance_seconds: 10,
         },
         modules: BTreeMap::new(),
     };

@@ -54,7 +54,7 @@ use self::usage::UsageWriter;
 pub use self::view::{ChannelView, SessionView};
 use crate::clock;
 use crate::config::OrderPolicy;
-use crate::domain::billing::Terms;
+use crate::domain::billing::{Terms, Tolerance};
 use crate::domain::identity::Identity;
 use crate::domain::template::{Template, TemplateKind};
 use crate::store::{ChannelRow, ProductUpsert, Store, StoreError, TemplateRow};
@@ -104,8 +104,8 @@ pub struct Settings {
     pub service_endpoint_address: Option<String>,
     /// Whether a client pays elsewhere than at the URL of the offering.
     pub allow_foreign_payment_receiver: bool,
-    /// By how many percent an agent's meter may be above a client's own.
-    pub tolerance: u8,
+    /// By how much an agent's meter may be above a client's own.
+    pub tolerance: Tolerance,
 }
 
 /// Who this node is.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use privatix_host::config::{ModuleTimeouts, OrderPolicy};
+use privatix_host::domain::billing::Tolerance;
 use privatix_host::domain::identity::Identity;
 use privatix_host::modules::gateway::{Gate, Gateway};
 use privatix_host::modules::generation::Generation;
@@ -56,7 +57,7 @@ pub(crate) fn settings(role: Role) -> Settings {
         max_waiting_orders: 1000,
         service_endpoint_address: None,
         allow_foreign_payment_receiver: false,
-        tolerance: 3,
+        tolerance: Tolerance::default(),
     }
 }
 

@@ -1,8 +1,13 @@
 //! The client: what it signs, which is never above the deposit, and never above what its own meter
-//! says, some tolerance, and the advance of prepaid terms.
+//! says, some tolerance, and the advance of prepaid terms. The bound of what is paid is also where a
+//! dispute begins: between the two, an agent would be neither paid nor disputed.
 
 use super::{Terms, capped};
-use crate::domain::offering::BillingType;
+use crate::domain::offering::{BillingType, UnitType};
+
+/// The least smallest units of a unit of data. A unit of fewer is one of requests or the like, of
+/// which nothing is on its way between two meters.
+const DATA_UNIT: u64 = 1024;
 
 /// What an agent has signed of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +35,39 @@ pub struct ClientFacts {
     pub held_by_user: bool,
     /// Whether it is over on either side.
     pub over: bool,
-    /// By how many percent the agent's meter may be above the own one.
-    pub tolerance: u8,
+    /// By how much the agent's meter may be above the own one.
+    pub tolerance: Tolerance,
+}
+
+/// By how much an agent's meter may be above the client's: by the larger of a share of the usage and
+/// an amount, because two meters of one short transfer differ by what was on its way between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tolerance {
+    /// Percent of the usage.
+    pub percent: u8,
+    /// Bytes, where a unit is one of data.
+    pub bytes: u64,
+    /// Seconds, where a unit is one of time.
+    pub seconds: u64,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self { percent: 3, bytes: 16 << 20, seconds: 10 }
+    }
+}
+
+impl Tolerance {
+    /// In smallest units.
+    fn of(self, terms: &Terms, usage: u64) -> u64 {
+        let share = (u128::from(usage) * u128::from(self.percent)).div_ceil(100);
+        let amount = match terms.unit_type {
+            UnitType::Seconds => self.seconds,
+            UnitType::Units if terms.unit_size >= DATA_UNIT => self.bytes,
+            UnitType::Units => 0,
+        };
+        u64::try_from(share).unwrap_or(u64::MAX).max(amount)
+    }
 }
 
 /// An agent asks for more than the own meter allows for.
@@ -46,12 +82,11 @@ pub struct Dispute {
 /// The most that use may have cost: by the own meter, with the tolerance. The tolerance is one of
 /// usage: of the cost it would be too little where most of the usage was free.
 pub fn bound(terms: &Terms, facts: &ClientFacts) -> u64 {
-    terms.cost(tolerated(facts), facts.deposit)
+    terms.cost(tolerated(terms, facts), facts.deposit)
 }
 
-fn tolerated(facts: &ClientFacts) -> u64 {
-    let more = (u128::from(facts.usage) * u128::from(facts.tolerance)).div_ceil(100);
-    facts.usage.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+fn tolerated(terms: &Terms, facts: &ClientFacts) -> u64 {
+    facts.usage.saturating_add(facts.tolerance.of(terms, facts.usage))
 }
 
 /// What use has cost, as far as the client is concerned: what the agent says up to the bound; the own
@@ -93,7 +128,7 @@ pub fn next_balance(terms: &Terms, facts: &ClientFacts) -> Option<u64> {
 /// Whether the next interval may be used at all, and is not free.
 fn pays_in_advance(terms: &Terms, facts: &ClientFacts) -> bool {
     let interval = u128::from(terms.billing_interval) * u128::from(terms.unit_size);
-    let soon = u128::from(tolerated(facts)) + interval;
+    let soon = u128::from(tolerated(terms, facts)) + interval;
     !facts.over && !facts.held_by_user && soon >= terms.free()
 }
 

@@ -147,7 +147,7 @@ fn client(usage: u64, paid: u64, agent: Option<u64>) -> ClientFacts {
         in_session: true,
         held_by_user: false,
         over: false,
-        tolerance: 3,
+        tolerance: Tolerance::default(),
     }
 }
 
@@ -225,5 +225,43 @@ fn disputes_and_questions() {
         let facts = ClientFacts { deposit: 1_000, ..client(usage, paid, agent) };
         assert_eq!(dispute(&post, &facts).is_some(), disputed, "{usage} {agent:?}");
         assert_eq!(may_owe_more(&post, &facts), ask, "{usage} {agent:?} {paid}");
+    }
+}
+
+#[test]
+fn dispute_needs_more_than_both_tolerances() {
+    const MIB: u64 = 1 << 20;
+    let mib = postpaid(|t| (t.unit_price, t.unit_size) = (1, MIB));
+    let bytes = Terms { unit_price: 1, unit_size: 1024, ..mib };
+    let seconds = Terms { unit_type: UnitType::Seconds, unit_size: 1, ..mib };
+    let requests = Terms { unit_size: 1, ..mib };
+    let thousands = Terms { unit_size: 1000, ..mib };
+    let none = Tolerance { percent: 0, bytes: 0, seconds: 0 };
+    let default = Tolerance::default();
+    for (name, terms, tolerance, usage, bound) in [
+        ("nothing was delivered, some is on its way", mib, default, 0, 16),
+        ("the amount is the larger one", mib, default, 200 * MIB, 216),
+        ("neither is", mib, default, 534 * MIB, 550),
+        ("the share is", mib, default, 1000 * MIB, 1030),
+        ("a small unit of data", bytes, default, 0, 16 * 1024),
+        ("time at its beginning", seconds, default, 5, 15),
+        ("time", seconds, default, 1000, 1030),
+        ("requests: only a share", requests, default, 50, 52),
+        ("thousands of requests", thousands, default, 50_000, 51),
+        ("no tolerance", mib, none, 200 * MIB, 200),
+        ("only an amount", mib, Tolerance { bytes: MIB, ..none }, 200 * MIB, 201),
+        ("only a share", mib, Tolerance { percent: 3, ..none }, 200 * MIB, 206),
+    ] {
+        let facts = ClientFacts { deposit: MAX_INTEGER, tolerance, ..client(usage, 0, None) };
+        let asked = |cost| {
+            let agent = Some(AgentSays { cost, usage_then: 0 });
+            ClientFacts { agent, ..facts }
+        };
+        assert_eq!(super::bound(&terms, &facts), bound, "{name}");
+        assert_eq!(dispute(&terms, &asked(bound)), None, "{name}");
+        assert_eq!(due(&terms, &asked(bound)), bound, "{name}: all of it is paid");
+        let asked_too_much = dispute(&terms, &asked(bound + 1));
+        assert_eq!(asked_too_much, Some(Dispute { asked: bound + 1, bound }), "{name}");
+        assert_eq!(due(&terms, &asked(bound + 1)), bound, "{name}: and no more");
     }
 }

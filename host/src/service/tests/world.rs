@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::{self, UnixSeconds};
 use crate::config::OrderPolicy;
-use crate::domain::billing::{Terms, alarm};
+use crate::domain::billing::{Terms, Tolerance, alarm};
 use crate::domain::identity::Identity;
 use crate::domain::offering::Offering;
 use crate::domain::status::{ChannelState, Hold, Holds};
@@ -320,7 +320,7 @@ fn settings(role: Role) -> Settings {
         max_waiting_orders: 1000,
         service_endpoint_address: None,
         allow_foreign_payment_receiver: false,
-        tolerance: 3,
+        tolerance: Tolerance::default(),
     }
 }
 

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::super::*;
 
-const TOLERANCE: u8 = 3;
+/// Of a share alone, which is the harder one.
+const TOLERANCE: Tolerance = Tolerance { percent: 3, bytes: 0, seconds: 0 };
 
 /// Terms that a valid offering may have, with a deposit that an order may have.
 fn valid() -> impl Strategy<Value = (Terms, u64)> {

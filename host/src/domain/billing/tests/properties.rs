@@ -45,7 +45,12 @@ fn judged(terms: &Terms, usage: u64, deposit: u64, paid: u64) -> Judgement {
 
 fn any_facts() -> impl Strategy<Value = ClientFacts> {
     let amounts = (integer(), integer(), integer(), proptest::option::of(integer()));
-    (amounts, any::<[bool; 3]>(), 0..=100u8).prop_map(
+    let tolerance = (0..=100u8, integer()).prop_map(|(percent, amount)| Tolerance {
+        percent,
+        bytes: amount,
+        seconds: amount,
+    });
+    (amounts, any::<[bool; 3]>(), tolerance).prop_map(
         |((usage, deposit, paid, cost), [in_session, held_by_user, over], tolerance)| ClientFacts {
             usage,
             deposit,
