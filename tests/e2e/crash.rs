@@ -13,7 +13,7 @@ const KILLS: u64 = 200;
 
 /// The last total of each session that the core has acknowledged to the module.
 fn acknowledged(node: &Node) -> HashMap<String, u64> {
-    let text = fs::read_to_string(node.home().join("marker")).unwrap_or_default();
+    let text = fs::read_to_string(node.home().join("marker")).expect("the module's marker file");
     let mut last = HashMap::new();
     // A line may have been cut off by a kill.
     for line in text.lines() {
@@ -31,6 +31,8 @@ fn acknowledged(node: &Node) -> HashMap<String, u64> {
 /// whose acknowledgement was lost with the process.
 fn check(node: &Node, channel: ClientKey) {
     let acknowledged = acknowledged(node);
+    // A module that noted nothing would have this check pass over nothing.
+    assert!(acknowledged.len() > 1, "sessions with an acknowledged report: {acknowledged:?}");
     let sessions = node.sessions(channel);
     let known: HashMap<_, _> =
         sessions.iter().map(|session| (session.id.to_string(), session.usage)).collect();

@@ -31,7 +31,7 @@ enum Source {
     Machine(&'static str),
 }
 
-const TABLE: [Need; 9] = [
+const TABLE: [Need; 10] = [
     Need {
         name: "a C compiler",
         seen_by: &["cc", "--version"],
@@ -63,6 +63,13 @@ const TABLE: [Need; 9] = [
         source: Source::Apt("python3-minimal"),
         steps: &[],
         tests: &["in_python"],
+    },
+    Need {
+        name: "strip",
+        seen_by: &["strip", "--version"],
+        source: Source::Apt("binutils"),
+        steps: &[],
+        tests: &["strip_breaks_the_seal"],
     },
     Need {
         name: "root with network namespaces and tun",
