@@ -47,6 +47,9 @@ pub(super) enum Command {
         /// The fingerprint of the agent's key; asked for on a terminal if it is not given
         #[arg(long, value_name = "FINGERPRINT")]
         agent: Option<String>,
+        /// The module that uses the offerings, where several have their templates
+        #[arg(long, value_name = "NAME")]
+        product: Option<String>,
     },
 }
 
@@ -76,7 +79,7 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             let offering: OfferingView = host.post(&path, &()).await?;
             if json { output::json(&offering) } else { output::text(&offering.hash) }
         }
-        Command::Fetch { url, agent } => fetch(&host, url, agent, json).await,
+        Command::Fetch { url, agent, product } => fetch(&host, url, agent, product, json).await,
     }
 }
 
@@ -84,31 +87,38 @@ async fn fetch(
     host: &Client,
     url: String,
     agent: Option<String>,
+    product: Option<String>,
     json: bool,
 ) -> anyhow::Result<()> {
     let agent = match agent {
         Some(agent) => agent,
         None => confirm(host, &url).await?,
     };
-    let fetch = Fetch { url, agent: Some(agent) };
+    let fetch = Fetch { url, agent: Some(agent), product };
     let fetched: Fetched = host.post("/v1/offerings/fetch", &fetch).await?;
     if json {
         output::json(&fetched)?;
     } else {
         list(&fetched.offerings)?;
     }
-    if let Some(refused) = fetched.refused.first() {
-        bail!(
-            "{} of the offerings there were refused; the first: {refused}",
-            fetched.refused.len()
-        );
+    // An agent may well sell what this host has no use for.
+    let (others, refused): (Vec<_>, Vec<_>) =
+        fetched.refused.iter().partition(|refused| refused.code == "UnknownProduct");
+    if let Some(first) = refused.first().or(others.first().filter(|_| fetched.offerings.is_empty()))
+    {
+        let all = fetched.refused.len();
+        bail!("{all} of the offerings at this URL were refused. The first: {first}");
+    }
+    if let Some(first) = others.first() {
+        let all = others.len();
+        output::note(&format!("{all} more offerings were left out. The first: {first}"));
     }
     Ok(())
 }
 
 /// On first use a person compares the fingerprint with what the agent has told them.
 async fn confirm(host: &Client, url: &str) -> anyhow::Result<String> {
-    let look = Fetch { url: url.to_owned(), agent: None };
+    let look = Fetch { url: url.to_owned(), agent: None, product: None };
     let fetched: Fetched = host.post("/v1/offerings/fetch", &look).await?;
     if fetched.agents.is_empty() {
         bail!("there are no offerings at {url}");

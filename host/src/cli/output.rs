@@ -34,6 +34,12 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
+/// A remark for a person, on standard error: what is asked for is on standard output.
+pub(super) fn note(text: &str) {
+    // A reader that has closed it does not want to know.
+    let _ = writeln!(io::stderr(), "privatix: {}", printable(text));
+}
+
 /// Writes JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     text(&serde_json::to_string_pretty(value)?)

@@ -3,6 +3,7 @@
 //! wants the signature. Absent here: whether the agent is trusted, and what use costs.
 
 mod error;
+mod matching;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,10 @@ use super::identity::PublicKey;
 use super::signed::{self, Kind};
 use super::template::{Template, TemplateKind};
 pub use error::OfferingError;
+pub use matching::{Candidate, MatchError, matching};
+
+/// The field that names the access template.
+pub const ACCESS_TEMPLATE_HASH: &str = "accessTemplateHash";
 
 /// The unit that usage is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,6 +51,8 @@ pub enum BillingType {
 pub struct Offering {
     /// Hash of the offering template it was filled from.
     pub template_hash: String,
+    /// Hash of the access template of the channels that come of it.
+    pub access_template_hash: String,
     /// Makes two otherwise equal offerings differ.
     pub nonce: Uuid,
     /// The product that provides the service.
@@ -133,8 +140,19 @@ fn check(
     if template.kind() != TemplateKind::Offering || template.hash() != offering.template_hash {
         return Err(OfferingError::WrongTemplate);
     }
-    // The signature is no field of the template, which may well allow no further ones.
-    template.validate(&signed::unsigned(message)).map_err(OfferingError::Invalid)
+    template.validate(&filled(message, template)).map_err(OfferingError::Invalid)
+}
+
+/// What of a message the template is about. The signature and the access template's hash are about the
+/// message; a template need not know them, and may well allow no further fields.
+fn filled(message: &Value, template: &Template) -> Value {
+    let mut filled = signed::unsigned(message);
+    if !template.declares(ACCESS_TEMPLATE_HASH)
+        && let Some(members) = filled.as_object_mut()
+    {
+        members.remove(ACCESS_TEMPLATE_HASH);
+    }
+    filled
 }
 
 impl Offering {
@@ -159,8 +177,8 @@ impl Offering {
         rules::exchange(&self.exchange)
     }
 
-    /// Whether an address, such as that of the payment receiver, is one of the exchange: a URL
-    /// with the same scheme, host and port.
+    /// Whether an address is one of the exchange: a URL with the same scheme, host and port. The
+    /// payment receiver must be, and so must the URL from which a client fetches the offering.
     pub fn is_of_exchange(&self, address: &str) -> bool {
         let urls = rules::exchange(address).ok().zip(self.exchange_url().ok());
         urls.is_some_and(|(address, exchange)| address.origin() == exchange.origin())

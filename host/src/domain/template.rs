@@ -9,6 +9,7 @@ mod bounds;
 mod compile;
 mod core_fields;
 mod error;
+mod fields;
 mod patterns;
 mod place;
 mod reference;
@@ -22,6 +23,7 @@ use privatix_plugin_api::json;
 use serde_json::Value;
 
 pub use error::TemplateError;
+pub use fields::UnknownField;
 
 /// The largest text of a template or settings schema, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -103,6 +105,17 @@ impl Template {
     /// How a message is shown to a person, if the template says so.
     pub fn ui_schema(&self) -> Option<&Value> {
         if self.wrapped { self.document.get(UI_SCHEMA) } else { None }
+    }
+
+    /// Whether its schema mentions a field of the message.
+    pub fn declares(&self, field: &str) -> bool {
+        fields::declares(self.schema(), field)
+    }
+
+    /// The first field of a message that the template does not know, which the schema alone would
+    /// often allow.
+    pub fn unknown_field(&self, message: &Value) -> Option<UnknownField> {
+        fields::unknown(self.schema(), message, &core_fields::names(self.kind))
     }
 
     /// Whether a message is valid by this template.

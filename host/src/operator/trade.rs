@@ -14,6 +14,7 @@ use crate::domain::present::Line;
 use crate::domain::status::Event;
 use crate::service::{
     ChannelView, ChequeView, Draft, IdentityView, OfferingView, OrderView, Refused, SessionView,
+    Source,
 };
 
 pub(super) fn routes() -> Router<Api> {
@@ -46,6 +47,9 @@ pub struct Fetch {
     pub url: String,
     /// The fingerprint of its key; without it, nothing is kept.
     pub agent: Option<String>,
+    /// The module that the offerings are for; where absent, the one with their templates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
 }
 
 /// What came of it.
@@ -125,7 +129,8 @@ async fn offering_fetch(State(api): State<Api>, Json(fetch): Json<Fetch>) -> Ans
             }
             Some(_) => {
                 api.service.agent_pin(&key).await?;
-                match api.service.offering_fetched(&message, &key).await {
+                let from = Source { agent: &key, url, product: fetch.product.as_deref() };
+                match api.service.offering_fetched(&message, from).await {
                     Ok(view) => fetched.offerings.push(view),
                     Err(refused) => fetched.refused.push(refused),
                 }

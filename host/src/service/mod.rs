@@ -44,7 +44,7 @@ pub use self::billing::Question;
 pub use self::channel::ChannelError;
 pub use self::cheque::{ChequeView, Retry};
 pub use self::money::{AgentSaid, MoneyView};
-pub use self::offering::{Draft, OfferingPage, OfferingView};
+pub use self::offering::{Draft, OfferingPage, OfferingView, Source};
 pub use self::order::{OrderAnswer, OrderView};
 pub use self::outbox::Answer;
 pub use self::progress::{Obstacle, Progress};

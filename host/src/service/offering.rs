@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Refused, Service};
 use crate::clock::{self, UnixSeconds};
 use crate::domain::identity::PublicKey;
-use crate::domain::offering::{self, Offering};
+use crate::domain::offering::{self, ACCESS_TEMPLATE_HASH, Candidate, Offering, matching};
 use crate::domain::signed::{self, Kind};
 use crate::domain::template::Template;
 use crate::store::{OfferingRow, ProductRow};
@@ -21,6 +21,17 @@ pub struct Draft {
     pub product: String,
     /// Fields of the offering template.
     pub fields: Map<String, Value>,
+}
+
+/// Where an offering comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The key of the agent that it must be of.
+    pub agent: &'a PublicKey,
+    /// The URL that it was fetched from.
+    pub url: &'a str,
+    /// The name of the module that the user wants it for; by its templates if absent.
+    pub product: Option<&'a str>,
 }
 
 /// The most offerings in an answer, and the most bytes of them; a client reads twice as much.
@@ -69,7 +80,7 @@ impl Service {
         self.only(Role::Agent)?;
         let product = self.product_named(&draft.product).await?;
         let template = self.offering_template(&product).await?;
-        let message = self.fill(&product, template.hash(), draft.fields)?;
+        let message = self.fill(&product, &template, draft.fields)?;
         let offering = offering::parse(&message, Some(&template))
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
         if message.to_string().len() > MAX_OFFERING {
@@ -98,16 +109,18 @@ impl Service {
         self.offering_view(&row.hash).await
     }
 
-    /// Takes in an offering of a pinned agent.
+    /// Takes in an offering of a pinned agent, for the product that has its templates.
     ///
     /// # Errors
-    /// `AgentNotPinned`; `UnknownProduct` where no module for it is installed; the first rule that
-    /// the message breaks.
+    /// `AgentNotPinned`; the first rule that the message breaks; `ForeignExchange` where orders
+    /// would go elsewhere than to where it was fetched from; the codes of
+    /// [`offering::MatchError`], such as `UnknownProduct` where no module for it is installed.
     pub async fn offering_fetched(
         &self,
         message: &Value,
-        agent: &PublicKey,
+        from: Source<'_>,
     ) -> Result<OfferingView, Refused> {
+        let Source { agent, url, product: chosen } = from;
         self.only(Role::Client)?;
         if !self.inner.store.agent_is_pinned(&agent.to_string()).await? {
             return Err(Refused::new("AgentNotPinned", "this agent's key is not accepted"));
@@ -118,12 +131,30 @@ impl Service {
         if offering.agent_public_key != *agent {
             return Err(Refused::new("BadOfferingSignature", "it names another agent's key"));
         }
-        let product = self.inner.store.product_get(offering.product).await?;
-        let product = product.ok_or_else(|| unknown_product(offering.product))?;
+        if !offering.is_of_exchange(url) {
+            return Err(foreign_exchange(&offering, url));
+        }
+        let product = self.product_for(&offering, &hash(message)?, chosen).await?;
         let template = self.offering_template(&product).await?;
         offering::parse(message, Some(&template)).map_err(refused)?;
         let row = self.keep(message, &product, agent, offering.supply).await?;
         self.offering_view(&row.hash).await
+    }
+
+    /// The client's product for an offering that is fetched, perhaps not for the first time.
+    async fn product_for(
+        &self,
+        offering: &Offering,
+        hash: &str,
+        chosen: Option<&str>,
+    ) -> Result<ProductRow, Refused> {
+        let mut products = self.inner.store.product_list().await?;
+        let earlier = self.inner.store.offering_get(hash).await?.map(|row| row.product);
+        let candidates: Vec<_> = products.iter().map(candidate).collect();
+        let found = matching(offering, &candidates, chosen, earlier)
+            .map_err(|error| Refused::new(error.code(), error))?;
+        products.retain(|product| product.id == found);
+        products.pop().ok_or_else(|| Refused::not_found("the offering's product"))
     }
 
     /// From now on offerings of this agent are accepted.
@@ -253,12 +284,13 @@ impl Service {
     fn fill(
         &self,
         product: &ProductRow,
-        template: &str,
+        template: &Template,
         mut fields: Map<String, Value>,
     ) -> Result<Value, Refused> {
         let key = self.inner.identity.public().signing.to_string();
         for (name, value) in [
-            ("templateHash", template.to_owned()),
+            ("templateHash", template.hash().to_owned()),
+            (ACCESS_TEMPLATE_HASH, product.access_template.clone()),
             ("nonce", Uuid::new_v4().to_string()),
             ("product", product.id.to_string()),
             ("agentPublicKey", key),
@@ -271,9 +303,23 @@ impl Service {
                 ));
             }
         }
-        signed::sign(Kind::Offering, Value::Object(fields), &self.inner.identity)
+        let message = Value::Object(fields);
+        check_known(product, template, &message)?;
+        signed::sign(Kind::Offering, message, &self.inner.identity)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))
     }
+}
+
+/// Refuses a field that would be signed and sold although nobody knows it.
+fn check_known(product: &ProductRow, template: &Template, message: &Value) -> Result<(), Refused> {
+    let mut known = message.clone();
+    if let Some(members) = known.as_object_mut() {
+        members.remove(ACCESS_TEMPLATE_HASH);
+    }
+    let Some(unknown) = template.unknown_field(&known) else { return Ok(()) };
+    let text =
+        format!("the offering was not made: {unknown} (offering template of {})", product.name);
+    Err(Refused::new("UnknownField", text))
 }
 
 /// The offering of a row, whose message was checked when it came.
@@ -287,11 +333,27 @@ pub(super) fn hash(message: &Value) -> Result<String, Refused> {
     json::hash(message).map_err(|error| Refused::new(error.code(), error))
 }
 
-fn unknown_product(id: Uuid) -> Refused {
+/// Or an agent could have orders sent to any address that the client's host reaches.
+fn foreign_exchange(offering: &Offering, url: &str) -> Refused {
+    let exchange = &offering.exchange;
     Refused::new(
-        "UnknownProduct",
-        format!("no module here is for the product {id}; drop it in first"),
+        "ForeignExchange",
+        format!(
+            "the offering was fetched from {url}, but it sends its orders to {exchange}. An order \
+             goes only to the address that the offering was fetched from. If {exchange} is the \
+             agent's address, fetch from there: privatix offering fetch {exchange}"
+        ),
     )
+}
+
+fn candidate(product: &ProductRow) -> Candidate<'_> {
+    Candidate {
+        id: product.id,
+        name: &product.name,
+        access_template: &product.access_template,
+        offering_template: product.offering_template.as_deref(),
+        updated_at: product.updated_at,
+    }
 }
 
 fn view(row: OfferingRow, product: &str) -> OfferingView {

@@ -243,7 +243,7 @@ impl Service {
             peer: offering.agent.clone(),
             peer_sealing: None,
             deposit: 0,
-            access_template: product.access_template,
+            access_template: parsed(offering)?.access_template_hash,
             access_serial: 0,
             access: None,
             state: ChannelState { status: Status::Pending, holds: Holds::NONE },

@@ -163,13 +163,14 @@ impl Txn {
         Ok(())
     }
 
-    /// Keeps an offering; one that is there already stays as it is.
+    /// Keeps an offering; of one that is there already, only the product may change.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn offering_add(&mut self, row: &OfferingRow) -> Result<()> {
         let sql = "INSERT INTO offerings (hash, product, agent, message, supply_left, made_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (hash) DO NOTHING";
+                   VALUES ($1, $2, $3, $4, $5, $6) \
+                   ON CONFLICT (hash) DO UPDATE SET product = excluded.product";
         let query = sqlx::query(sql)
             .bind(&row.hash)
             .bind(row.product)

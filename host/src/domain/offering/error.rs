@@ -18,6 +18,9 @@ pub enum OfferingError {
     /// `templateHash` is no hash.
     #[error("`templateHash` has to be the lowercase hex SHA-256 of an offering template")]
     TemplateHash,
+    /// `accessTemplateHash` is no hash.
+    #[error("`accessTemplateHash` has to be the lowercase hex SHA-256 of an access template")]
+    AccessTemplateHash,
     /// `country` is no country code.
     #[error("`country` has to be two capital letters: a code of ISO 3166-1 alpha-2")]
     Country,
@@ -74,7 +77,7 @@ impl OfferingError {
             }
             Self::Malformed(_) => "MalformedOffering",
             Self::Signature(_) => "BadOfferingSignature",
-            Self::TemplateHash => "BadTemplateHash",
+            Self::TemplateHash | Self::AccessTemplateHash => "BadTemplateHash",
             Self::Country => "BadCountry",
             Self::Supply => "BadSupply",
             Self::UnitSize => "BadUnitSize",

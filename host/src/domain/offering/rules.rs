@@ -9,6 +9,9 @@ pub(super) fn check(offering: &Offering) -> Result<(), OfferingError> {
     if !is_hash(&offering.template_hash) {
         return Err(OfferingError::TemplateHash);
     }
+    if !is_hash(&offering.access_template_hash) {
+        return Err(OfferingError::AccessTemplateHash);
+    }
     if offering.country.len() != 2 || !offering.country.bytes().all(|b| b.is_ascii_uppercase()) {
         return Err(OfferingError::Country);
     }

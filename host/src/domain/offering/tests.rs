@@ -1,5 +1,7 @@
 //! Rules, signatures and deposits of offerings, on a sample of the repository's VPN template.
 
+mod matching;
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -21,6 +23,7 @@ fn template() -> &'static Template {
 fn draft() -> Value {
     json!({
         "templateHash": template().hash(),
+        "accessTemplateHash": "cd".repeat(32),
         "nonce": "5f0e8d1c-95b5-4f4e-8d57-9c0d40a0c2a1",
         "product": "8d1b3f5e-2c4a-4b6d-9e8f-7a6b5c4d3e2f",
         "agentPublicKey": identity(1).public().signing,
@@ -83,6 +86,8 @@ fn rules() {
         (json!({"templateHash": "AB"}), "BadTemplateHash"),
         (json!({"templateHash": "AB".repeat(32)}), "BadTemplateHash"),
         (json!({"templateHash": "ab".repeat(32)}), "WrongTemplate"),
+        (json!({"accessTemplateHash": "CD".repeat(32)}), "BadTemplateHash"),
+        (json!({"accessTemplateHash": null}), "MalformedOffering"),
         (json!({"country": "De"}), "BadCountry"),
         (json!({"country": "DEU"}), "BadCountry"),
         (json!({"country": "Ä"}), "BadCountry"),
@@ -111,6 +116,18 @@ fn rules() {
     for message in [json!(null), json!([]), json!("x"), json!({})] {
         assert_eq!(code(parse(&message, None)), "MalformedOffering", "{message}");
     }
+}
+
+#[test]
+fn a_template_need_not_know_the_access_template_s_hash() {
+    let mut closed: Value = serde_json::from_str(TEMPLATE).expect("JSON");
+    closed["schema"]["additionalProperties"] = false.into();
+    let closed = Template::parse(TemplateKind::Offering, closed.to_string().as_bytes());
+    let closed = closed.expect("a template");
+    let message = changed(&draft(), &json!({"templateHash": closed.hash()}));
+    assert_eq!(code(parse(&message, Some(&closed))), "ok");
+    let message = changed(&message, &json!({"suply": 1}));
+    assert_eq!(code(parse(&message, Some(&closed))), "InvalidOffering");
 }
 
 #[test]

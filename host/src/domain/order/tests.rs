@@ -24,6 +24,7 @@ fn offering() -> &'static (String, Offering) {
 fn make_offering() -> (String, Offering) {
     let message = json!({
         "templateHash": "ab".repeat(32),
+        "accessTemplateHash": "cd".repeat(32),
         "nonce": "5f0e8d1c-95b5-4f4e-8d57-9c0d40a0c2a1",
         "product": "8d1b3f5e-2c4a-4b6d-9e8f-7a6b5c4d3e2f",
         "agentPublicKey": identity(AGENT).public().signing,

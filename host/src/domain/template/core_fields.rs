@@ -77,6 +77,15 @@ const OFFERING: &[(&str, Type)] = &[
     ("exchange", Type::String),
 ];
 
+/// The names of the core fields.
+pub(super) fn names(kind: TemplateKind) -> Vec<&'static str> {
+    let fields = match kind {
+        TemplateKind::Access => ACCESS,
+        TemplateKind::Offering => OFFERING,
+    };
+    fields.iter().map(|(name, _)| *name).collect()
+}
+
 const ROOT: &str = "(root)";
 
 /// Checks the core fields of a schema whose references are known to be sound.

@@ -5,6 +5,7 @@
 mod arbitrary;
 mod bounds;
 mod core_fields;
+mod fields;
 mod references;
 mod repository;
 

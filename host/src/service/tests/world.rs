@@ -114,7 +114,8 @@ impl World {
         let access = serde_json::to_string(&access_message(row.id)).expect("JSON");
         (row.deposit, row.access) = (deposit, Some(access));
         let mut message = json!({
-            "templateHash": "0".repeat(64), "nonce": Uuid::new_v4(), "product": MINE,
+            "templateHash": "0".repeat(64), "accessTemplateHash": self.access_template,
+            "nonce": Uuid::new_v4(), "product": MINE,
             "agentPublicKey": identity(1).public().signing, "serviceName": "test", "country": "SE",
             "supply": 1, "unitName": "unit", "unitType": "units", "unitSize": 1,
             "billingType": "postpaid", "setupPrice": 0, "unitPrice": 0, "billingInterval": 1,

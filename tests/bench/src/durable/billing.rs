@@ -58,7 +58,7 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Vec<Row>> {
 async fn price(path: &Path) -> anyhow::Result<()> {
     let agent = Identity::from_entropy(seed::ENTROPY).public().signing;
     let offering = json!({
-        "templateHash": "0".repeat(64), "nonce": "5f0e8d1c-95b5-4f4e-8d57-9c0d40a0c2a1",
+        "templateHash": "0".repeat(64), "accessTemplateHash": "0".repeat(64), "nonce": "5f0e8d1c-95b5-4f4e-8d57-9c0d40a0c2a1",
         "product": seed::PRODUCT, "agentPublicKey": agent, "serviceName": "bench",
         "country": "SE", "supply": 1, "unitName": "unit", "unitType": "units", "unitSize": 1,
         "billingType": "prepaid", "setupPrice": 0, "unitPrice": 1, "billingInterval": 1,

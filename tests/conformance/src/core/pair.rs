@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use privatix_host::config::ModuleTimeouts;
 use privatix_host::domain::status::Event;
-use privatix_host::service::{Caller, Draft, OrderAnswer, Refused, Service};
+use privatix_host::service::{Caller, Draft, OrderAnswer, Refused, Service, Source};
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, CoreRequest, Exercised, ModuleRequest, Status};
 use serde_json::{Map, Value, json};
@@ -80,7 +80,9 @@ impl Pair {
         let key = key.and_then(Value::as_str).unwrap_or_default().parse()?;
         client.service.agent_pin(&key).await?;
         for message in &published {
-            client.service.offering_fetched(message, &key).await?;
+            let exchange = message.get("exchange").and_then(Value::as_str).unwrap_or_default();
+            let from = Source { agent: &key, url: exchange, product: None };
+            client.service.offering_fetched(message, from).await?;
         }
         let trading = tokio::spawn(trade(agent.service.clone(), client.service.clone()));
         Ok(Self { agent, client, offering, trading })
