@@ -124,6 +124,11 @@ impl Generation {
         self.line().is_none_or(|line| line.is_connected())
     }
 
+    /// Whether it is a program that can be told, and cannot answer.
+    pub fn is_only_told(&self) -> bool {
+        self.line().is_some_and(|line| line.is_only_told())
+    }
+
     async fn make(
         library: PathBuf,
         core: CoreObject,

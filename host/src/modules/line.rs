@@ -31,6 +31,9 @@ const AT_ONCE: usize = 1024;
 /// How long a program that asks for commands now and then counts as there after it has asked last.
 pub const LEASE: Duration = Duration::from_secs(60);
 
+/// The most channels of one connection of which it is remembered that a stop was told.
+const MOST_STOPPED: usize = 65_536;
+
 /// What a program is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Command {
@@ -231,6 +234,26 @@ impl Line {
         true
     }
 
+    /// Whether the program that is connected has no way to answer a command.
+    pub fn is_only_told(&self) -> bool {
+        self.lock().current.as_ref().is_some_and(|current| current.style == Style::Told)
+    }
+
+    /// The program has begun to serve a channel by itself; a stop is told again from now on.
+    pub fn began(&self, channel: ClientKey) {
+        if let Some(current) = self.lock().current.clone() {
+            current.lock().stopped.remove(&channel);
+        }
+    }
+
+    /// The program has stopped a channel by itself; a stop that waits to be told to it is not.
+    pub fn stopped(&self, channel: ClientKey) {
+        let Some(current) = self.lock().current.clone() else { return };
+        for number in current.stops_of(channel) {
+            self.answered(&current, number, json(&Done {}), None);
+        }
+    }
+
     /// Has a command carried out, or answers what needs no program.
     ///
     /// # Errors
@@ -273,6 +296,12 @@ impl Line {
         let current = self.lock().current.clone().ok_or_else(gone)?;
         if current.style == Style::Told && !order.can_be_told() {
             return Err(unsupported());
+        }
+        if let Order::Stop(channel, _) = order
+            && current.lock().stopped.contains(&channel)
+        {
+            // Told once a connection: what answers it is the program's own `stopSession`.
+            return json(&Done {});
         }
         let answer = current.put(order)?;
         answer.wait().await
@@ -320,6 +349,7 @@ impl Line {
     pub fn told(&self, subscription: &Subscription, number: u64) {
         let Some(command) = subscription.waiting(number) else { return };
         if subscription.style == Style::Told {
+            subscription.note(command.order);
             let answer = match command.order {
                 Order::Start(_) => json(&Started::Later),
                 _ => json(&Done {}),
@@ -353,6 +383,8 @@ struct State {
     /// What was not answered yet.
     waiting: BTreeMap<u64, Waiting>,
     over: Option<Ended>,
+    /// Of a program that cannot answer: channels that it was told to stop, and not to start since.
+    stopped: HashSet<ClientKey>,
     /// How often it is being asked now, and when it was asked last.
     asking: usize,
     asked: Instant,
@@ -369,6 +401,7 @@ impl Subscription {
             last: 0,
             waiting: BTreeMap::new(),
             over: None,
+            stopped: HashSet::new(),
             asking: 0,
             asked: Instant::now(),
         };
@@ -455,6 +488,30 @@ impl Subscription {
         drop(state);
         self.news.send_replace(number);
         Some(number)
+    }
+
+    /// Notes what a program that cannot answer has been told.
+    fn note(&self, order: Order) {
+        let mut state = self.lock();
+        match order {
+            Order::Start(channel) => drop(state.stopped.remove(&channel)),
+            Order::Stop(channel, _) => {
+                if state.stopped.len() >= MOST_STOPPED {
+                    // To be told a stop twice harms less than to be remembered for ever.
+                    state.stopped.clear();
+                }
+                state.stopped.insert(channel);
+            }
+            Order::Sessions | Order::Exercise(..) => {}
+        }
+    }
+
+    fn stops_of(&self, channel: ClientKey) -> Vec<u64> {
+        let state = self.lock();
+        let stops = state.waiting.iter().filter(
+            |(_, waiting)| matches!(waiting.command.order, Order::Stop(of, _) if of == channel),
+        );
+        stops.map(|(number, _)| *number).collect()
     }
 
     fn take(&self, number: u64) -> Option<Waiting> {

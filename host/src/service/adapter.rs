@@ -14,12 +14,13 @@ use crate::domain::status::Event;
 use crate::store::{ChannelRow, SessionRow};
 
 impl Service {
-    /// Usage of the open session: in all, or since the last report, as the product reports it.
+    /// Usage of the open session, or else of the newest one: in all, or since the last report, as the
+    /// product reports it. What comes too late for that session is dropped with a warning.
     ///
     /// # Errors
-    /// For an agent's channel that is not active: `NonActiveChannel`, whatever else is the matter, with
-    /// the usage saved if it can be. Otherwise `SessionNotFound` where none is open, and what
-    /// `UpdateSession` says.
+    /// For an agent's channel that is not active or has no open session: `NonActiveChannel`, whatever
+    /// else is the matter, so that a tunnel that nobody meters is cut off. Otherwise what
+    /// `UpdateSession` says of the open session.
     pub async fn adapter_update(
         &self,
         caller: &Caller,
@@ -27,24 +28,33 @@ impl Service {
         amount: u64,
     ) -> Result<CoreReply, ApiError> {
         let channel = self.channel(caller, key).await?;
-        let unusable = self.role() == Role::Agent && channel.state.status != Status::Active;
         let newest = self.inner.store.session_newest(key).await.map_err(internal)?;
-        let session = newest.filter(|session| unusable || session.stopped_at.is_none());
-        let saved = match session {
+        let is_open = newest.as_ref().is_some_and(|session| session.stopped_at.is_none());
+        let serves = self.role() == Role::Agent;
+        let usable = !serves || channel.state.status == Status::Active;
+        let saved = match newest {
             Some(session) => self.adapter_report(caller, &session, amount).await,
             None => Err(ErrorName::SessionNotFound.into()),
         };
-        if unusable {
-            if let Err(error) = saved {
-                tracing::debug!(channel = %key, %error, "usage of a channel that is not active");
+        match saved {
+            // By now it may be otherwise.
+            Ok(status) if !serves || (is_open && status == Status::Active) => {
+                Ok(CoreReply::Done(Done {}))
             }
-            return Err(ErrorName::NonActiveChannel.into());
-        }
-        // By now it may be otherwise.
-        match saved? {
-            Status::Active => Ok(CoreReply::Done(Done {})),
-            _ if self.role() == Role::Agent => Err(ErrorName::NonActiveChannel.into()),
-            _ => Ok(CoreReply::Done(Done {})),
+            Ok(_) => Err(ErrorName::NonActiveChannel.into()),
+            // It is about what the adapter should know, and nobody is served unmetered.
+            Err(error) if usable && is_open && error.name != ErrorName::SessionNotFound => {
+                Err(error)
+            }
+            Err(error) => {
+                tracing::warn!(module = caller.name, channel = %key, amount, %error,
+                    "dropped a report of usage: the channel has no session that takes it");
+                if serves {
+                    Err(ErrorName::NonActiveChannel.into())
+                } else {
+                    Ok(CoreReply::Done(Done {}))
+                }
+            }
         }
     }
 
@@ -66,27 +76,26 @@ impl Service {
         self.inner.usage.report(caller.product, session.channel, session.id, usage).await
     }
 
-    /// Ends the open session. A client's channel that is active is suspended by it: the adapter waits
-    /// to be started again.
+    /// Ends the open session, if there is one, and answers a stop. A client's channel that is active
+    /// is suspended by it: the adapter waits to be started again.
     ///
     /// # Errors
-    /// `SessionNotFound` where none is open.
+    /// `ChannelNotFound`; none because there is nothing to end.
     pub async fn adapter_stop(
         &self,
         caller: &Caller,
         key: ClientKey,
     ) -> Result<CoreReply, ApiError> {
         let (mut txn, channel) = self.write(caller, key).await?;
-        let open = txn.session_newest(key).await.map_err(internal)?;
-        let open = open.filter(|session| session.stopped_at.is_none());
-        let session = open.ok_or(ErrorName::SessionNotFound)?;
-        txn.session_close(session.id, clock::unix_now()).await.map_err(internal)?;
+        txn.session_close_open(key, clock::unix_now()).await.map_err(internal)?;
         let mut state = channel.state;
         if self.role() == Role::Client && state.status == Status::Active {
             state = self.apply(&mut txn, &channel, Event::Suspend, "stopped by its module").await?;
         }
         let channel = ChannelRow { state, ..channel };
         self.apply(&mut txn, &channel, Event::Stopped, "session stopped").await?;
+        // It has done by itself what it would be told.
+        txn.channel_stop_needless(key).await.map_err(internal)?;
         self.commit(txn).await.map_err(internal)?;
         Ok(CoreReply::Done(Done {}))
     }

@@ -105,6 +105,9 @@ impl Service {
             fault_count,
         };
         txn.channel_change(channel.id, &change, now).await?;
+        if (channel.state.status, state.status) == (Status::Activating, Status::Active) {
+            txn.channel_start_needless(channel.id).await?;
+        }
         if matches!(state.status, Status::Suspended | Status::Terminated) {
             // Forced, or terminated from a status in which nobody was told.
             txn.session_close_open(channel.id, now).await?;

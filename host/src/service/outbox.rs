@@ -30,6 +30,9 @@ const WITHOUT_MODULE: UnixSeconds = 2;
 /// How long after a stop without success the next one is sent, in seconds.
 const STOP_AGAIN: UnixSeconds = 5;
 
+/// How long after a start that was only told the next one is sent, in seconds.
+const START_AGAIN: UnixSeconds = 5;
+
 /// How a module answered a command.
 #[derive(Debug, Clone)]
 pub enum Answer {
@@ -37,6 +40,8 @@ pub enum Answer {
     Ready,
     /// It will be.
     Later,
+    /// It was given to a program that has no way to answer, and may have lost it.
+    Told,
     /// It is served no longer.
     Stopped,
     /// An error, a panic or silence.
@@ -132,8 +137,12 @@ impl Service {
             let due = now + back_off(command.attempts + 1).as_secs();
             return Ok(txn.channel_command_again(command.channel, command.number, due).await?);
         }
-        let newest = txn.channel_command_done(command.channel, command.number).await?;
         let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
+        if matches!(answer, Answer::Told) && row.state.status == Status::Activating {
+            let due = now + START_AGAIN;
+            return Ok(txn.channel_command_again(command.channel, command.number, due).await?);
+        }
+        let newest = txn.channel_command_done(command.channel, command.number).await?;
         if newest && matches!(answer, Answer::Ready) {
             self.apply(txn, &row, Event::Ready, "started").await?;
         }
@@ -237,7 +246,11 @@ impl Service {
                 Err(ChannelError::Store(error)) => return Err(error),
                 Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
             },
-            Answer::Failed(_) | Answer::Later | Answer::Stopped | Answer::NoModule => {}
+            Answer::Failed(_)
+            | Answer::Later
+            | Answer::Told
+            | Answer::Stopped
+            | Answer::NoModule => {}
         }
         self.commit(txn).await
     }

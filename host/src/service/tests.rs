@@ -4,6 +4,7 @@
 //! done by writing times that are over.
 
 mod access;
+mod adapter;
 mod calls;
 mod commands;
 mod money;

@@ -146,7 +146,15 @@ impl Asked {
     async fn answer(self, desk: &Desk, line: &Line) -> Result<Value, ApiError> {
         let (service, caller) = (&desk.service, line.caller());
         match self {
-            Self::Core(request) => service.call(caller, request).await.map(|_| Value::Null),
+            Self::Core(request) => {
+                let ready = match &request {
+                    CoreRequest::ServiceReady { client_key } => Some(*client_key),
+                    _ => None,
+                };
+                service.call(caller, request).await?;
+                ready.inspect(|channel| line.began(*channel));
+                Ok(Value::Null)
+            }
             Self::Endpoint(client_key) => {
                 let reply = service.call(caller, CoreRequest::GetAccess { client_key }).await?;
                 let CoreReply::Access(access) = reply else {
@@ -157,6 +165,7 @@ impl Asked {
             Self::Start { client_key, client_address, client_port } => {
                 let request = CoreRequest::StartSession { client_key, client_address, client_port };
                 service.call(caller, request).await?;
+                line.began(client_key);
                 let view = service.adapter_offering(caller, client_key).await?;
                 Ok(offering(&view, service.role()))
             }
@@ -164,7 +173,9 @@ impl Asked {
                 service.adapter_update(caller, client_key, amount).await.map(|_| Value::Null)
             }
             Self::Stop(client_key) => {
-                service.adapter_stop(caller, client_key).await.map(|_| Value::Null)
+                service.adapter_stop(caller, client_key).await?;
+                line.stopped(client_key);
+                Ok(Value::Null)
             }
             Self::Subscribe => Err(ErrorName::Unsupported.into()),
         }

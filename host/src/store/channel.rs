@@ -279,6 +279,30 @@ impl Txn {
         Ok(done.map_err(StoreError::at("settling a command"))?.rows_affected() > 0)
     }
 
+    /// Takes a stop out of the outbox: its module has stopped the channel by itself.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_stop_needless(&mut self, id: ClientKey) -> Result<()> {
+        let sql = "UPDATE channels SET command = NULL, command_attempts = 0 \
+                   WHERE id = $1 AND command = 'stop'";
+        let done = sqlx::query(sql).bind(id.0).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("settling a stop"))?;
+        Ok(())
+    }
+
+    /// Takes a start out of the outbox that was told already, and would be told again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_start_needless(&mut self, id: ClientKey) -> Result<()> {
+        let sql = "UPDATE channels SET command = NULL, command_attempts = 0 \
+                   WHERE id = $1 AND command = 'start' AND command_attempts > 0";
+        let done = sqlx::query(sql).bind(id.0).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("settling a start"))?;
+        Ok(())
+    }
+
     /// Has a command told again later, unless a newer one is there.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What every story needs: modules to drop, a node to drop them into, a way to wait.
 
 pub(crate) mod database;
+pub(crate) mod existing;
 pub(crate) mod gate;
 pub(crate) mod module;
 pub(crate) mod network;

@@ -227,6 +227,52 @@ impl Wire {
         }
     }
 
+    /// Without a token; nothing where nobody listens now.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (socket, _) = tungstenite::client(format!("ws://{address}/ws"), stream).ok()?;
+        Some(Self { socket, calls: 0, told: VecDeque::new() })
+    }
+
+    /// As [`Wire::call`]; nothing where the connection breaks.
+    pub(crate) fn try_call(
+        &mut self,
+        method: &str,
+        params: Value,
+    ) -> Option<Result<Value, Refusal>> {
+        let call = json!({ "jsonrpc": "2.0", "id": "try", "method": method, "params": params });
+        self.socket.send(Message::text(call.to_string())).ok()?;
+        loop {
+            let Message::Text(text) = self.socket.read().ok()? else { continue };
+            let answer: Value = serde_json::from_str(&text).expect("JSON");
+            if answer.get("method").is_none() {
+                return Some(outcome(answer));
+            }
+            self.told.push_back(answer);
+        }
+    }
+
+    /// What it is told, if it is within the time-out of its stream; an error where that broke.
+    pub(crate) fn try_told(&mut self, method: &str) -> Result<Option<Value>, ()> {
+        let mut told = match self.told.pop_front() {
+            Some(told) => told,
+            None => match self.socket.read() {
+                Ok(Message::Text(text)) => serde_json::from_str(&text).expect("JSON"),
+                Ok(Message::Ping(_) | Message::Pong(_)) => return Ok(None),
+                Err(tungstenite::Error::Io(error))
+                    if error.kind() == std::io::ErrorKind::WouldBlock =>
+                {
+                    return Ok(None);
+                }
+                Ok(_) | Err(_) => return Err(()),
+            },
+        };
+        assert_eq!(told["method"], method, "{told}");
+        Ok(Some(told["params"].take()))
+    }
+
     pub(crate) fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).expect("sent");
     }

@@ -113,6 +113,60 @@ async fn for_who_can_say_no_more_being_told_is_enough() {
     }
 }
 
+/// Whether a stop comes to the program; it is answered in any case.
+async fn is_told(line: &Arc<Line>, subscription: &Subscription, request: ModuleRequest) -> bool {
+    let mut waiting = command(line, request);
+    tokio::select! {
+        // What needs no telling is answered without anybody's help.
+        biased;
+        answer = &mut waiting => {
+            assert_eq!(answer.expect("no panic"), Ok(json!(Done {})));
+            false
+        }
+        told = subscription.next(0) => {
+            line.told(subscription, told.expect("told").number);
+            waiting.await.expect("no panic").expect("answered");
+            true
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_is_told_once_a_connection() {
+    let line = line();
+    let [one, other] = [(); 2].map(|()| ClientKey(Uuid::new_v4()));
+    let first = join(&line, Style::Told, pushed());
+    assert!(is_told(&line, &first, stop(one)).await);
+    assert!(!is_told(&line, &first, stop(one)).await, "it is stopping it");
+    assert!(is_told(&line, &first, stop(other)).await, "another channel");
+    assert!(is_told(&line, &first, start(one)).await);
+    assert!(is_told(&line, &first, stop(one)).await, "it was started since");
+    line.began(one);
+    assert!(is_told(&line, &first, stop(one)).await, "it has begun by itself");
+    let second = join(&line, Style::Told, pushed());
+    assert!(is_told(&line, &second, stop(one)).await, "another connection");
+    // Who can answer is told again until it does.
+    let able = join(&line, Style::Answered, pushed());
+    for _ in 0..2 {
+        let waiting = command(&line, stop(one));
+        able.next(0).await.expect("told");
+        waiting.abort();
+        assert!(waiting.await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn who_has_stopped_by_itself_is_not_told_what_waits() {
+    let line = line();
+    let subscription = join(&line, Style::Told, pushed());
+    let channel = ClientKey(Uuid::new_v4());
+    let waiting = command(&line, stop(channel));
+    let told = subscription.next(0).await.expect("to be told");
+    line.stopped(channel);
+    assert_eq!(waiting.await.expect("no panic"), Ok(json!(Done {})));
+    assert_eq!(subscription.waiting(told.number), None);
+}
+
 #[tokio::test]
 async fn what_was_not_answered_when_a_subscription_ends_was_not_told() {
     for (next, expected) in [
