@@ -22,7 +22,7 @@ use crate::accept::{Accepted, Acceptor};
 use crate::destination::Destinations;
 use crate::session::{Member, Sessions};
 use crate::settings::{Settings, host_and_port};
-use crate::tunnel;
+use crate::tunnel::{self, Leg, Manner};
 
 /// How many connections may be logging in at once; further ones wait in the system's queue.
 const MAX_LOGINS: usize = 1024;
@@ -78,7 +78,7 @@ struct Shared {
     acceptor: Acceptor,
     logins: Arc<Semaphore>,
     handshake: Duration,
-    tunnel_idle: Duration,
+    manner: Manner,
 }
 
 /// What a client wants, once it is known who it is.
@@ -110,7 +110,7 @@ impl Agent {
             acceptor: Acceptor::new(settings.max_connections),
             logins: Arc::new(Semaphore::new(MAX_LOGINS)),
             handshake: settings.handshake,
-            tunnel_idle: settings.tunnel_idle,
+            manner: Manner { idle: settings.tunnel_idle, counts_unread: false },
         });
         let ending = watch::Sender::new(false);
         let task = tokio::spawn(accept(listener, Arc::clone(&shared), ending.subscribe()));
@@ -249,7 +249,7 @@ impl Shared {
         client: Socks5ServerProtocol<TcpStream, states::CommandRead>,
         target: &TargetAddr,
     ) {
-        let mut far = match self.destinations.connect(target).await {
+        let far = match self.destinations.connect(target).await {
             Ok(far) => far,
             Err(error) => {
                 tracing::debug!(%target, error = &error as &dyn std::error::Error, "not reached");
@@ -258,8 +258,9 @@ impl Shared {
             }
         };
         // The agent's own address is nobody's business.
-        let Ok(mut near) = client.reply_success(UNSPECIFIED).await else { return };
-        let outcome = tunnel::run(&mut near, &mut far, member.used(), self.tunnel_idle).await;
+        let Ok(near) = client.reply_success(UNSPECIFIED).await else { return };
+        let (line, end) = (Leg::new(near), Leg::new(far));
+        let outcome = tunnel::run(line, end, member, self.manner).await;
         if let Err(error) = outcome {
             tracing::debug!(%target, error = &error as &dyn std::error::Error, "tunnel ended");
         }

@@ -24,7 +24,7 @@ use crate::dial::{DialError, Patience};
 use crate::ports::Ports;
 use crate::session::{JoinError, Sessions};
 use crate::settings::Settings;
-use crate::tunnel;
+use crate::tunnel::{self, Leg, Manner};
 
 /// The first pause before the agent is tried again, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -328,16 +328,17 @@ impl Shared {
             let dialled = self.patience.connect(&line.access(), target).await;
             let trouble = dialled.as_ref().err().filter(|error| error.is_the_agents());
             line.note(trouble.map(full));
-            let mut far = match dialled {
+            let far = match dialled {
                 Ok(far) => far,
                 Err(error) => {
                     client.reply_error(&error.reply()).await?;
                     return Err(error.into());
                 }
             };
-            let mut near = client.reply_success(UNSPECIFIED).await?;
-            let idle = self.settings.tunnel_idle;
-            tunnel::run(&mut near, &mut far, member.used(), idle).await.map_err(Error::from)
+            let near = client.reply_success(UNSPECIFIED).await?;
+            let (line, end) = (Leg::new(far), Leg::new(near));
+            let manner = Manner { idle: self.settings.tunnel_idle, counts_unread: true };
+            tunnel::run(line, end, &member, manner).await.map_err(Error::from)
         };
         tokio::select! {
             () = member.is_cut() => Ok(()),

@@ -5,6 +5,8 @@
 //! account for them in `session`: one session per channel, and a way to cut it. Only TCP is
 //! carried. Nothing is process-wide, and nothing outside the process happens before `configure`.
 
+#![deny(unsafe_code)]
+
 mod accept;
 mod agent;
 mod client;
@@ -14,6 +16,8 @@ mod exercise;
 mod near;
 mod policy;
 mod ports;
+#[allow(unsafe_code)]
+mod queue;
 mod session;
 mod settings;
 #[cfg(test)]

@@ -178,9 +178,20 @@ impl Shared {
 }
 
 impl Member {
-    /// To be increased by the bytes delivered.
-    pub(crate) fn used(&self) -> &AtomicU64 {
-        &self.session.used
+    /// Takes up to so much of the credit, for bytes that are about to be read.
+    pub(crate) fn take(&self, most: usize) -> usize {
+        most
+    }
+
+    /// Puts back what was taken and not used.
+    pub(crate) fn give_back(&self, _amount: u64) {}
+
+    /// Returns when there may be credit again.
+    pub(crate) async fn may_take(&self) {}
+
+    /// Bytes were delivered.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.session.used.fetch_add(bytes, Relaxed);
     }
 
     /// Returns when the connection has to be closed.

@@ -1,5 +1,6 @@
 //! The agent's side alone.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -277,7 +278,8 @@ async fn an_agent_has_only_so_many_connections() {
 async fn a_tunnel_without_traffic_is_closed() {
     let shop = Shop::open(Settings { tunnel_idle: Duration::from_millis(50), ..settings() }).await;
     let mut stream = shop.connect(echo().await).await;
-    timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("closed").expect("ended");
+    let end = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("closed");
+    assert_eq!(end.expect_err("not a clean end").kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -17,12 +17,12 @@ use crate::settings::Settings;
 
 const SIZE: usize = 5_000_000;
 
-struct Pair {
-    seller: TestCore,
-    buyer: TestCore,
-    agent: Agent,
-    client: Client,
-    channel: ClientKey,
+pub(super) struct Pair {
+    pub(super) seller: TestCore,
+    pub(super) buyer: TestCore,
+    pub(super) agent: Agent,
+    pub(super) client: Client,
+    pub(super) channel: ClientKey,
     home: TempDir,
 }
 
@@ -38,17 +38,17 @@ impl Pair {
         Self { seller, buyer, agent, client, channel, home }
     }
 
-    async fn started() -> Self {
+    pub(super) async fn started() -> Self {
         let pair = Self::new().await;
         assert_eq!(pair.client.start(pair.channel).await.expect("started"), Started::Ready);
         pair
     }
 
-    async fn port(&self) -> SocketAddr {
+    pub(super) async fn port(&self) -> SocketAddr {
         self.client.address(self.channel).await.expect("a port")
     }
 
-    async fn stop_both(&self) {
+    pub(super) async fn stop_both(&self) {
         timeout(PATIENCE, self.client.stop(self.channel, StopReason::Suspended)).await.expect("ok");
         timeout(PATIENCE, self.agent.sessions().end(self.channel)).await.expect("ended");
     }

@@ -3,5 +3,6 @@
 mod agent;
 mod book;
 mod both;
+mod ends;
 mod near;
 mod wire;
