@@ -39,9 +39,9 @@ pub enum JsonError {
         place: String,
     },
     /// A fraction, an exponent or a negative number.
-    #[error("{number} is not an integer from 0 to 9007199254740991 ({place})")]
+    #[error("{number} is not allowed ({place}): {}", advice(number))]
     NumberNotInteger {
-        /// The number as read.
+        /// The number as it is written.
         number: String,
         /// Line and column.
         place: String,
@@ -78,9 +78,39 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value));
     parsed.map_err(|error| match fault {
+        Some(Fault::NotInteger(number)) => {
+            let number = number_before(text, &error).unwrap_or(number);
+            Fault::NotInteger(number).at(&error)
+        }
         Some(fault) => fault.at(&error),
         None => JsonError::Invalid(error.to_string()),
     })
+}
+
+/// The number that ends at a place, as it is written there: `10.0` is not 10.
+fn number_before(text: &[u8], error: &serde_json::Error) -> Option<String> {
+    let line = text.split(|byte| *byte == b'\n').nth(error.line().checked_sub(1)?)?;
+    let of_number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    let upto = line.get(..error.column().min(line.len()))?;
+    // The place may be that of the character after it.
+    let end = upto.iter().rposition(of_number)? + 1;
+    let start = upto[..end].iter().rposition(|byte| !of_number(byte)).map_or(0, |at| at + 1);
+    // However long it is written, it is quoted in part.
+    let number = upto.get(start..end.min(start + MAX_SHOWN))?;
+    std::str::from_utf8(number).ok().map(str::to_owned)
+}
+
+/// What to write instead of a number that is no integer in range.
+fn advice(number: &str) -> String {
+    const RANGE: &str = "a number is a whole one from 0 to 9007199254740991";
+    let written = if number.contains(['e', 'E']) { "an exponent" } else { "a fraction" };
+    match number.parse::<f64>() {
+        Ok(value) if value < 0.0 || number.starts_with('-') => format!("{RANGE}, without a sign"),
+        Ok(value) if value.fract() == 0.0 && number.len() < MAX_SHOWN => {
+            format!("numbers are written without {written}; write {value}")
+        }
+        _ => format!("{RANGE}, without {written}"),
+    }
 }
 
 /// The RFC 8785 canonical bytes of a value.
@@ -108,6 +138,9 @@ pub fn hex(bytes: &[u8]) -> String {
         out
     })
 }
+
+/// The longest number that an error quotes, in bytes.
+const MAX_SHOWN: usize = 40;
 
 /// What went wrong, noted beside serde's own error, which carries the place.
 enum Fault {
@@ -298,6 +331,38 @@ mod tests {
         let value = parse("{\"\u{10000}\":1,\"\u{ffff}\":2}".as_bytes()).expect("valid");
         let text = String::from_utf8(canonical(&value).expect("canonical")).expect("UTF-8");
         assert_eq!(text, "{\"\u{10000}\":1,\"\u{ffff}\":2}");
+    }
+
+    #[test]
+    fn numbers_are_quoted_as_written_with_what_to_write_instead() {
+        for (text, expected) in [
+            (
+                "{\n \"unitPrice\": 10.0}",
+                "10.0 is not allowed (line 2 column 18): numbers are written without a fraction; write 10",
+            ),
+            (
+                "[1e2]",
+                "1e2 is not allowed (line 1 column 4): numbers are written without an exponent; write 100",
+            ),
+            (
+                "0.5",
+                "0.5 is not allowed (line 1 column 3): a number is a whole one from 0 to \
+                 9007199254740991, without a fraction",
+            ),
+            (
+                "[0, -1 ]",
+                "-1 is not allowed (line 1 column 6): a number is a whole one from 0 to \
+                 9007199254740991, without a sign",
+            ),
+            (
+                "-0",
+                "-0 is not allowed (line 1 column 2): a number is a whole one from 0 to 9007199254740991, without a sign",
+            ),
+        ] {
+            assert_eq!(parse(text.as_bytes()).expect_err("refused").to_string(), expected);
+        }
+        let long = format!("[0.{}]", "1".repeat(1000));
+        assert!(parse(long.as_bytes()).expect_err("refused").to_string().len() < 200);
     }
 
     proptest! {

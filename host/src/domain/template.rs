@@ -13,12 +13,12 @@ mod fields;
 mod patterns;
 mod place;
 mod reference;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use jsonschema::Validator;
 use privatix_plugin_api::json;
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ pub struct Template {
     hash: String,
     document: Value,
     wrapped: bool,
-    validator: Validator,
+    validator: compile::Compiled,
 }
 
 impl Template {
@@ -131,7 +131,7 @@ impl Template {
 /// The JSON Schema of a module's settings: bounded like a template, without core fields.
 #[derive(Debug)]
 pub struct SettingsSchema {
-    validator: Validator,
+    validator: compile::Compiled,
 }
 
 impl SettingsSchema {

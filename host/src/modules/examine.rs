@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::copy::{self, MAX_LIBRARY, MAX_TEMPLATE, Quiet};
-use super::inspect;
+use super::inspect::{self, Carrier};
 use super::manifest_file::ManifestFile;
 use super::package::{FileEntry, PackageFiles};
 use super::problem::{Code, Problem};
@@ -135,7 +135,7 @@ fn in_process(
 ) -> Result<Checked, Problem> {
     let bytes = copy::read_settled(library, MAX_LIBRARY, quiet)?;
     let manifest = inspect::inspect(&bytes)?;
-    let api_version = inspect::verdict(&manifest, name, terms.role)?;
+    let api_version = inspect::verdict(&manifest, Carrier::Library, name, terms.role)?;
     let noted = Noted::Hash(&manifest.templates.access);
     let access = template(name, TemplateKind::Access, &noted, files.access.as_ref(), quiet)?;
     let access = access.ok_or_else(|| template_missing(name, TemplateKind::Access))?;
@@ -144,7 +144,7 @@ fn in_process(
     if offering.is_none() && terms.role == Role::Agent {
         return Err(template_missing(name, TemplateKind::Offering));
     }
-    check_settings(name, &manifest, &terms.settings)?;
+    check_settings(name, &manifest, Carrier::Library, &terms.settings)?;
     let (library, content_hash) =
         copy::keep(&terms.cache, &bytes).map_err(|error| not_kept(&terms.cache, &error))?;
     let form = Form::InProcess { library };
@@ -163,7 +163,7 @@ fn standalone(
     let file = ManifestFile::read(&manifest.name(), &bytes)?;
     let noted = file.templates.clone();
     let mut manifest = file.manifest;
-    let api_version = inspect::verdict(&manifest, name, terms.role)?;
+    let api_version = inspect::verdict(&manifest, Carrier::File, name, terms.role)?;
     if !terms.standalone {
         return Err(standalone_off());
     }
@@ -178,7 +178,7 @@ fn standalone(
     }
     manifest.templates.access = access.hash().to_owned();
     manifest.templates.offering = offering.as_ref().map(|template| template.hash().to_owned());
-    check_settings(name, &manifest, &terms.settings)?;
+    check_settings(name, &manifest, Carrier::File, &terms.settings)?;
     let content_hash = hex(&Sha256::digest(&bytes));
     let (form, settings) = (Form::Standalone, terms.settings.clone());
     Ok(Checked { manifest, api_version, form, content_hash, access, offering, settings })
@@ -207,6 +207,19 @@ enum Noted<'m> {
 }
 
 impl Noted<'_> {
+    /// What to do about a template that breaks a rule.
+    fn after_correcting(&self, name: &str, file: &str) -> String {
+        match self {
+            Self::None | Self::Any => format!("correct {file}"),
+            Self::Hash(_) => {
+                format!("correct {file} and build the module again, so that its hash is noted")
+            }
+            Self::Written(_) => format!(
+                "correct {file}, and write its new hash into {name}.module.json or leave the hash out"
+            ),
+        }
+    }
+
     /// The problem with a template that is another one.
     fn mismatch(&self, name: &str, file: &str, hash: &str) -> Option<Problem> {
         let (noted, required, mend) = match self {
@@ -239,8 +252,9 @@ fn template(
 ) -> Result<Option<Template>, Problem> {
     let Some(file) = file.filter(|_| !matches!(noted, Noted::None)) else { return Ok(None) };
     let text = copy::read_settled(file, MAX_TEMPLATE, quiet)?;
-    let parsed =
-        Template::parse(kind, &text).map_err(|error| Problem::template(&file.name(), &error))?;
+    let parsed = Template::parse(kind, &text).map_err(|error| {
+        Problem::template(&file.name(), &error, noted.after_correcting(name, &file.name()))
+    })?;
     match noted.mismatch(name, &file.name(), parsed.hash()) {
         Some(problem) => Err(problem),
         None => Ok(Some(parsed)),
@@ -269,7 +283,12 @@ fn template_missing(name: &str, kind: TemplateKind) -> Problem {
     )
 }
 
-fn check_settings(name: &str, manifest: &Manifest, settings: &Value) -> Result<(), Problem> {
+fn check_settings(
+    name: &str,
+    manifest: &Manifest,
+    carrier: Carrier,
+    settings: &Value,
+) -> Result<(), Problem> {
     let bad = |found: String, required: String| {
         let mend = format!("correct [modules.{name}] in the configuration and restart the host");
         Problem::new(Code::BadConfiguration, found, required, mend)
@@ -289,7 +308,11 @@ fn check_settings(name: &str, manifest: &Manifest, settings: &Value) -> Result<(
     let schema = SettingsSchema::compile(schema).map_err(|error| {
         let required = "a JSON Schema of the module's settings";
         let found = format!("configSchema: {}", crate::chain(&error));
-        Problem::new(Code::BadManifest, found, required, "correct it and build the module again")
+        let mend = match carrier {
+            Carrier::Library => "correct it and build the module again".to_owned(),
+            Carrier::File => format!("correct configSchema in {name}.module.json"),
+        };
+        Problem::new(Code::BadManifest, found, required, mend)
     })?;
     schema.validate(settings).map_err(|violations| {
         let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
@@ -304,4 +327,56 @@ fn not_kept(cache: &Path, error: &io::Error) -> Problem {
         "room and write access in the cache directory",
         "free space on the disk or correct cache_dir in the configuration",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use privatix_plugin_api::manifest::{
+        ApiRange, PanicStrategy, TemplateHashes, UsageReporting, unsealed,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    fn manifest(name: &str, config_schema: Option<Value>) -> Manifest {
+        Manifest {
+            name: name.into(),
+            version: "1".into(),
+            product_id: uuid::Uuid::new_v4(),
+            service_api: ApiRange::SUPPORTED,
+            roles: vec![Role::Agent],
+            usage_reporting: UsageReporting::Total,
+            templates: TemplateHashes { access: unsealed(), offering: None },
+            panic: PanicStrategy::Unwind,
+            config_schema,
+            seal: unsealed(),
+        }
+    }
+
+    #[test]
+    fn advice_fits_what_the_manifest_was_read_from() {
+        let hash = "0".repeat(64);
+        for (noted, builds) in
+            [(Noted::Hash(&hash), true), (Noted::Any, false), (Noted::Written(hash.clone()), false)]
+        {
+            let advice = noted.after_correcting("files", "files.access.json");
+            assert!(advice.starts_with("correct files.access.json"), "{advice}");
+            assert_eq!(advice.contains("build"), builds, "{advice}");
+        }
+        for (carrier, expected) in [
+            (Carrier::Library, "correct it and build the module again"),
+            (Carrier::File, "correct configSchema in files.module.json"),
+        ] {
+            let manifest = manifest("files", Some(json!({"type": "text"})));
+            let problem = check_settings("files", &manifest, carrier, &json!({}));
+            assert_eq!(problem.expect_err("no schema").mend, expected);
+        }
+        for (carrier, builds) in [(Carrier::Library, "libother.so"), (Carrier::File, "\"name\"")] {
+            let problem = inspect::verdict(&manifest("other", None), carrier, "files", Role::Agent);
+            let problem = problem.expect_err("another name");
+            assert_eq!(problem.code, "NameMismatch");
+            let advice = format!("{} {}", problem.required, problem.mend);
+            assert!(advice.contains(builds), "{advice}");
+        }
+    }
 }

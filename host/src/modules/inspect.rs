@@ -42,11 +42,37 @@ pub fn inspect(library: &[u8]) -> Result<Manifest, Problem> {
     Ok(manifest)
 }
 
+/// What a manifest was read from; advice on it depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A library, which is built.
+    Library,
+    /// A file of its own, which is written by hand.
+    File,
+}
+
 /// Whether this host can run what the manifest describes, under this name and in this role.
 ///
 /// # Errors
 /// `NameMismatch`, `ApiTooNew`, `ApiTooOld`, `PanicAbort`, `RoleUnsupported`.
-pub fn verdict(manifest: &Manifest, name: &str, role: Role) -> Result<u32, Problem> {
+pub fn verdict(
+    manifest: &Manifest,
+    carrier: Carrier,
+    name: &str,
+    role: Role,
+) -> Result<u32, Problem> {
+    if manifest.name != name && carrier == Carrier::File {
+        return Err(Problem::new(
+            Code::NameMismatch,
+            format!("{name}.module.json describes the module {:?}", manifest.name),
+            "a manifest whose name is the first part of the file's name",
+            format!(
+                "write \"name\": {name:?} in {name}.module.json, or rename the files from {name:?} \
+                 to {:?}",
+                manifest.name
+            ),
+        ));
+    }
     if manifest.name != name {
         return Err(Problem::new(
             Code::NameMismatch,

@@ -4,7 +4,6 @@
 
 use std::fmt;
 
-use privatix_plugin_api::json::JsonError;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::template::TemplateError;
@@ -34,25 +33,15 @@ impl Problem {
         Self { code, found: found.into(), required: required.into(), mend: mend.into() }
     }
 
-    /// A text that is not acceptable JSON.
-    pub fn json(what: &str, error: &JsonError) -> Self {
-        Self {
-            code: error.code().into(),
-            found: format!("{what}: {error}"),
-            required: "JSON without duplicate keys, with integers from 0 to 9007199254740991"
-                .into(),
-            mend: format!("correct {what} and build the module again, so that its hash is noted"),
-        }
-    }
-
-    /// A template that breaks a rule.
-    pub fn template(file: &str, error: &TemplateError) -> Self {
+    /// A template that breaks a rule, and how to mend it: what has to be done beside correcting the
+    /// file depends on where its hash is noted.
+    pub fn template(file: &str, error: &TemplateError, mend: String) -> Self {
         let found = format!("{file}: {}", crate::chain(error));
         Self {
             code: error.code().into(),
             found,
             required: "a template as docs/templates.md describes it".into(),
-            mend: format!("correct {file} and build the module again, so that its hash is noted"),
+            mend,
         }
     }
 }

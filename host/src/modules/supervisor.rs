@@ -425,8 +425,12 @@ fn duplicate(checked: &Checked, holder: &str) -> Problem {
         format!("product id {} belongs to the module {holder:?}", checked.manifest.product_id),
         "a product id of its own",
         format!(
-            "remove one of the two modules, or give this one a new id and build it again \
-                 (it is taken up by itself when {holder:?} is gone)"
+            "remove one of the two modules, or give this one a new id{} (it is taken up by itself \
+             when {holder:?} is gone)",
+            match checked.form {
+                Form::InProcess { .. } => " and build it again",
+                Form::Standalone => " in its NAME.module.json",
+            }
         ),
     )
 }

@@ -39,7 +39,8 @@ pub(in crate::domain) fn check_form(message: &Value) -> Result<(), Malformed> {
         Ok(())
     } else {
         // Canonical writing makes an integer of 1.0, so only the comparison shows it.
-        let reason = "a number is not an integer from 0 to 9007199254740991";
+        let reason = "a number has a fraction or an exponent; write a whole one from 0 to \
+                      9007199254740991, such as 10 for 10.0";
         Err(Malformed::Form(JsonError::Invalid(reason.to_owned())))
     }
 }

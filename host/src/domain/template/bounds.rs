@@ -17,6 +17,7 @@ use super::{
     patterns::Patterns,
     place::{MAX_POINTER_BYTES, Place, clip, pointer_bytes},
     reference,
+    rewrite::Found,
 };
 
 /// How many schemas a document may have with its references replaced by their targets: what
@@ -26,14 +27,16 @@ const MAX_NODES: usize = 10_000;
 /// How deeply these may be nested: what validating takes of the stack.
 const MAX_NESTING: usize = 64;
 
-/// Checks a schema and all schemas within.
-pub(super) fn check(document: &Value, draft: Draft) -> Result<(), TemplateError> {
+/// Checks a schema and all schemas within, and says where they are.
+pub(super) fn check(document: &Value, draft: Draft) -> Result<Found<'_>, TemplateError> {
     if pointer_bytes(document) > MAX_POINTER_BYTES {
         let reason = "long names above many schemas; shorten the names or nest less";
         return Err(too_complex(&Place::Root, reason));
     }
     let mut walk = Walk { document, draft, extents: HashMap::new(), patterns: Patterns::default() };
-    walk.schema(document, &Place::Root, 0).map(drop)
+    walk.schema(document, &Place::Root, 0)?;
+    let (translations, longest_text) = walk.patterns.into_parts();
+    Ok(Found { schemas: walk.extents.into_keys().collect(), translations, longest_text })
 }
 
 struct Walk<'a> {

@@ -5,6 +5,7 @@
 mod arbitrary;
 mod bounds;
 mod core_fields;
+mod ecma262;
 mod fields;
 mod references;
 mod repository;

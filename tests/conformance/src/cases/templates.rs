@@ -133,7 +133,7 @@ fn rule(
     codes: &'static [&'static str],
 ) -> Case {
     case(id, sentence, rule)
-        .mend("correct the template and build the module again, so that its hash is noted; docs/templates.md has the rules")
+        .mend("correct the template; a library is then built again, so that its hash is noted; docs/templates.md has the rules")
         .run(move |bench: Bench| async move {
             let Some(text) = text(&bench, kind)? else {
                 // What a module needs has been looked for.

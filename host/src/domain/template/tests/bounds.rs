@@ -99,6 +99,7 @@ fn patterns() {
         (r"^\p{L}+$", "ok"),
         ("", "ok"),
         ("(a+)+$", "ok"),
+        (&r"\d".repeat(500), "ok"),
         (r"\\1", "ok"),
         (r"^\(\?=$", "ok"),
         ("^(?:a|b)$", "ok"),
@@ -135,7 +136,7 @@ fn patterns_are_bounded_in_number() {
     check(&some(64), "ok");
     check(&some(65), "TemplateTooComplex");
     let escapes: Vec<Value> =
-        (0..10).map(|n| json!({"pattern": format!("{}{n}", r"\d".repeat(500))})).collect();
+        (0..40).map(|n| json!({"pattern": format!("{}{n}", r"\S".repeat(60))})).collect();
     check(&json!({"allOf": escapes}), "TemplateTooComplex");
     let same: Vec<Value> = (0..1000).map(|_| json!({"pattern": "^[ab]+$"})).collect();
     check(&json!({"allOf": same}), "ok");
