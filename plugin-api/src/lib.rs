@@ -90,5 +90,5 @@ pub mod prelude {
         AccessMessage, ApiError, ClientKey, ErrorName, Health, HostInfo, Password, SessionId,
         SessionStarted, Started, Status, StopReason, Usage,
     };
-    pub use crate::sdk::{Core, Error, ServiceModule, Unsupported};
+    pub use crate::sdk::{Core, Ended, Error, Meter, MeterOptions, ServiceModule, Unsupported};
 }

@@ -249,6 +249,23 @@ pub struct Done {}
 pub struct StatusReply {
     /// See [`Status`].
     pub status: Status,
+    /// How many smallest units the channel may use beyond the usage that this reply acknowledges,
+    /// until the next report is acknowledged. Absent: the core states no limit. That is the case for
+    /// a core that does not know credit, for a session that the core measures itself, and in the
+    /// answer to `StopSession`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_integer"
+    )]
+    pub credit: Option<u64>,
+}
+
+impl StatusReply {
+    /// A reply that states no limit.
+    pub fn new(status: Status) -> Self {
+        Self { status, credit: None }
+    }
 }
 
 /// Answer to `StartSession`.
@@ -261,6 +278,14 @@ pub struct SessionStarted {
     pub offering: Value,
     /// See [`Status`].
     pub status: Status,
+    /// How many smallest units may be used until a report is acknowledged; see
+    /// [`StatusReply::credit`].
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_integer"
+    )]
+    pub credit: Option<u64>,
 }
 
 /// All that a client needs to use the service.
@@ -476,6 +501,15 @@ fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
         return Err(serde::de::Error::custom("NumberTooLarge: above 9007199254740991"));
     }
     Ok(value)
+}
+
+fn optional_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match Option::<u64>::deserialize(deserializer)? {
+        Some(value) if value > MAX_INTEGER => {
+            Err(serde::de::Error::custom("NumberTooLarge: above 9007199254740991"))
+        }
+        value => Ok(value),
+    }
 }
 
 #[cfg(test)]

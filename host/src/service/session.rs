@@ -22,7 +22,7 @@ impl Service {
         let (mut txn, channel) = self.write(caller, key).await?;
         let state = self.apply(&mut txn, &channel, Event::Ready, "service ready").await?;
         self.commit(txn).await.map_err(internal)?;
-        Ok(CoreReply::Status(StatusReply { status: state.status }))
+        Ok(CoreReply::Status(StatusReply::new(state.status)))
     }
 
     pub(super) async fn start_session(
@@ -56,6 +56,7 @@ impl Service {
             session: session.id,
             offering: offering.unwrap_or(Value::Null),
             status: state.status,
+            credit: None,
         }))
     }
 
@@ -68,7 +69,7 @@ impl Service {
     ) -> Result<CoreReply, ApiError> {
         let usage = Reported::Usage(usage);
         match self.inner.usage.report(caller.product, key, session, usage).await {
-            Ok(status) => Ok(CoreReply::Status(StatusReply { status })),
+            Ok(status) => Ok(CoreReply::Status(StatusReply::new(status))),
             // Which of the two was not found is only looked up for the answer.
             Err(error) if error.name == ErrorName::SessionNotFound => {
                 self.channel(caller, key).await?;
@@ -89,12 +90,12 @@ impl Service {
         let row = row.ok_or(ErrorName::SessionNotFound)?;
         if row.stopped_at.is_some() {
             // Said again after its answer was lost.
-            return Ok(CoreReply::Status(StatusReply { status: channel.state.status }));
+            return Ok(CoreReply::Status(StatusReply::new(channel.state.status)));
         }
         txn.session_close(session, clock::unix_now()).await.map_err(internal)?;
         let state = self.apply(&mut txn, &channel, Event::Stopped, "session stopped").await?;
         self.commit(txn).await.map_err(internal)?;
-        Ok(CoreReply::Status(StatusReply { status: state.status }))
+        Ok(CoreReply::Status(StatusReply::new(state.status)))
     }
 
     /// Begins a write on a channel of the caller's.

@@ -85,10 +85,7 @@ fn messages_to_the_module_and_their_answers() {
     }
     check(&Reply::<_, ()>::Ok(Started::Later), r#"{"ok":"later"}"#);
     check(&Reply::<_, ()>::Ok(Done {}), r#"{"ok":{}}"#);
-    check(
-        &Reply::<_, ()>::Ok(StatusReply { status: Status::Active }),
-        r#"{"ok":{"status":"active"}}"#,
-    );
+    check(&Reply::<_, ()>::Ok(StatusReply::new(Status::Active)), r#"{"ok":{"status":"active"}}"#);
     check(
         &Reply::<_, ()>::Ok(Sessions { client_keys: vec![client_key] }),
         r#"{"ok":{"clientKeys":["KEY"]}}"#,
@@ -143,4 +140,27 @@ fn a_password_is_not_shown() {
     let request =
         CoreRequest::AuthClient { client_key: key(), password: Password("hunter2".into()) };
     assert!(!format!("{request:?}").contains("hunter2"));
+}
+
+/// An older core says nothing of it, and an older module ignores it.
+#[test]
+fn credit_is_an_optional_integer_of_replies() {
+    for (wire, credit) in [
+        (r#"{"status":"active"}"#, Some(None)),
+        (r#"{"status":"active","credit":null}"#, Some(None)),
+        (r#"{"status":"active","credit":0}"#, Some(Some(0))),
+        (r#"{"status":"active","credit":9007199254740991}"#, Some(Some(MAX_INTEGER))),
+        (r#"{"status":"active","credit":9007199254740992}"#, None),
+        (r#"{"status":"active","credit":-1}"#, None),
+        (r#"{"status":"active","credit":"1"}"#, None),
+    ] {
+        let reply = decode::<StatusReply>(wire.as_bytes()).ok();
+        assert_eq!(reply.map(|reply| reply.credit), credit, "{wire}");
+        let session = "6f1c1f0e-3b5c-4c5e-8f7a-0c1d2e3f4a5b";
+        let wire = wire.replacen('{', &format!("{{\"session\":\"{session}\","), 1);
+        let started = decode::<SessionStarted>(wire.as_bytes()).ok();
+        assert_eq!(started.map(|started| started.credit), credit, "{wire}");
+    }
+    let silent = encode(&StatusReply::new(Status::Active));
+    assert_eq!(silent, br#"{"status":"active"}"#);
 }

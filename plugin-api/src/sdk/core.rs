@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::meter::{Registry, Unreported};
 use crate::abi::{Bytes, CoreObject};
 use crate::message::{
     AccessMessage, ApiError, ClientKey, CoreRequest, Done, ErrorName, Password, Reply, SessionId,
@@ -19,6 +20,8 @@ use crate::message::{
 #[derive(Clone)]
 pub struct Core {
     object: Arc<CoreObject>,
+    /// The meters that were made with it, for what they leave unreported.
+    meters: Arc<Registry>,
 }
 
 impl std::fmt::Debug for Core {
@@ -32,7 +35,18 @@ impl Core {
     /// own by `create`.
     #[must_use]
     pub fn from_object(object: CoreObject) -> Self {
-        Self { object: Arc::new(object) }
+        Self { object: Arc::new(object), meters: Arc::default() }
+    }
+
+    pub(super) fn meters(&self) -> &Arc<Registry> {
+        &self.meters
+    }
+
+    /// The usage that the meters of this core have counted and could not report so far. Usage of a
+    /// session that goes on is in it until the next report.
+    #[must_use]
+    pub fn unreported(&self) -> Vec<Unreported> {
+        self.meters.unreported()
     }
 
     /// Agent: whether a client may use the channel it names.
@@ -69,7 +83,15 @@ impl Core {
     /// # Errors
     /// `ChannelNotFound`.
     pub async fn service_ready(&self, channel: ClientKey) -> Result<Status, ApiError> {
-        self.call(CoreRequest::ServiceReady { client_key: channel }).await.map(status)
+        self.ready(channel).await.map(status)
+    }
+
+    /// The same as [`service_ready`](Self::service_ready), with the credit.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn ready(&self, channel: ClientKey) -> Result<StatusReply, ApiError> {
+        self.call(CoreRequest::ServiceReady { client_key: channel }).await
     }
 
     /// Opens a session; an older open one of the channel is closed.
@@ -100,8 +122,21 @@ impl Core {
         session: SessionId,
         usage: Usage,
     ) -> Result<Status, ApiError> {
-        let request = CoreRequest::UpdateSession { client_key: channel, session, usage };
-        self.call(request).await.map(status)
+        self.report(channel, session, usage).await.map(status)
+    }
+
+    /// The same as [`update_session`](Self::update_session), with the credit. A
+    /// [`Meter`](super::Meter) does all of this by itself.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`, `SessionNotFound`, `UsageWentBackwards`.
+    pub async fn report(
+        &self,
+        channel: ClientKey,
+        session: SessionId,
+        usage: Usage,
+    ) -> Result<StatusReply, ApiError> {
+        self.call(CoreRequest::UpdateSession { client_key: channel, session, usage }).await
     }
 
     /// Closes a session.

@@ -49,6 +49,7 @@ struct Live<M> {
     runtime: Runtime,
     threads: Arc<AtomicUsize>,
     module: Arc<M>,
+    core: Core,
 }
 
 impl<M: ServiceModule> Instance<M> {
@@ -59,7 +60,8 @@ impl<M: ServiceModule> Instance<M> {
         let threads = Arc::new(AtomicUsize::new(0));
         let runtime = runtime(&core, &host, &threads).map_err(|error| failed(&error))?;
         // On a thread of the runtime, so that its events are forwarded and its panics caught.
-        let made = runtime.block_on(runtime.spawn(async move { M::create(core, host).await }));
+        let given = core.clone();
+        let made = runtime.block_on(runtime.spawn(async move { M::create(given, host).await }));
         let module = match settle(made) {
             Ok(module) => Arc::new(module),
             Err(fault) => {
@@ -67,7 +69,7 @@ impl<M: ServiceModule> Instance<M> {
                 return Err(fault);
             }
         };
-        let live = Mutex::new(Some(Live { runtime, threads, module }));
+        let live = Mutex::new(Some(Live { runtime, threads, module, core }));
         Ok(Self { live, starts: Mutex::default() })
     }
 
@@ -130,7 +132,7 @@ impl<M: ServiceModule> ModuleInterface for Instance<M> {
     fn shutdown(&self, deadline_ms: u64) -> Future<Bytes<u8>> {
         let deadline = Duration::from_millis(deadline_ms);
         let Some(live) = self.take() else {
-            let report = ShutdownReport { error: None, abandoned_threads: 0 };
+            let report = ShutdownReport::default();
             return async move { Bytes::from(encode(&report)) }.into_ffi();
         };
         let (send, report) = oneshot::channel();
@@ -146,7 +148,7 @@ impl<M: ServiceModule> ModuleInterface for Instance<M> {
             };
             let report = error.unwrap_or_else(|error| ShutdownReport {
                 error: Some(error),
-                abandoned_threads: 0,
+                ..ShutdownReport::default()
             });
             Bytes::from(encode(&report))
         }
@@ -166,7 +168,7 @@ impl<M> Drop for Instance<M> {
 
 impl<M: ServiceModule> Live<M> {
     fn end(self, deadline: Duration) -> ShutdownReport {
-        let Self { runtime, threads, module } = self;
+        let Self { runtime, threads, module, core } = self;
         let until = Instant::now() + deadline;
         // Waited for without the runtime, whose own clock stands still while all of its threads
         // are blocked.
@@ -181,7 +183,8 @@ impl<M: ServiceModule> Live<M> {
             Ok(outcome) => outcome.err().map(|fault| fault.to_string()),
         };
         runtime.shutdown_timeout(until.saturating_duration_since(Instant::now()).max(THREAD_GRACE));
-        ShutdownReport { error, abandoned_threads: threads.load(Ordering::SeqCst) }
+        let abandoned_threads = threads.load(Ordering::SeqCst);
+        ShutdownReport { error, abandoned_threads, unreported: core.unreported() }
     }
 }
 

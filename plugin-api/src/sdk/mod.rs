@@ -7,6 +7,7 @@
 mod core;
 mod instance;
 mod log;
+mod meter;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,6 +19,7 @@ use serde_json::Value;
 pub use self::core::Core;
 #[doc(hidden)]
 pub use self::instance::create;
+pub use self::meter::{Ended, Meter, MeterOptions, Unreported};
 use crate::message::{ClientKey, Health, HostInfo, Started, StopReason};
 
 /// Whatever goes wrong in a module; its chain of sources is what the operator reads.
@@ -135,7 +137,7 @@ pub trait ServiceModule: Sized + Send + Sync + 'static {
 pub struct Unsupported;
 
 /// How a module ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShutdownReport {
     /// What `shutdown` of the author's code said, if it failed or was late.
@@ -143,6 +145,9 @@ pub struct ShutdownReport {
     pub error: Option<String>,
     /// Threads that were still running at the deadline and were abandoned.
     pub abandoned_threads: usize,
+    /// Usage that meters have counted and the core has not acknowledged, by channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreported: Vec<Unreported>,
 }
 
 /// An error and its causes in one line.

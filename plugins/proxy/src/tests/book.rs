@@ -184,6 +184,6 @@ impl Channel {
     }
 
     fn reply(&self) -> Value {
-        serde_json::to_value(StatusReply { status: self.status }).expect("JSON")
+        serde_json::to_value(StatusReply::new(self.status)).expect("JSON")
     }
 }
