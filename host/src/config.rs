@@ -127,6 +127,9 @@ pub struct Channels {
     /// How long a started channel may take to become active.
     #[serde(deserialize_with = "fields::seconds")]
     pub activation_timeout: Duration,
+    /// How long an agent waits for the first payment of a channel.
+    #[serde(deserialize_with = "fields::seconds")]
+    pub first_payment_timeout: Duration,
 }
 
 /// The way between agents and clients.

@@ -227,6 +227,7 @@ pub fn settings(config: &Config, exchange: Option<String>) -> Settings {
     Settings {
         role: config.role,
         activation_timeout: config.channels.activation_timeout,
+        first_payment_timeout: config.channels.first_payment_timeout,
         exchange: exchange.unwrap_or_default(),
         orders: agent.orders,
         allowlist: agent.allowlist.clone(),

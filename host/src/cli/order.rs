@@ -67,6 +67,14 @@ enum Command {
         /// Its hash, or a beginning of it
         hash: String,
     },
+    /// Client: take back an order that the agent has not accepted yet
+    Cancel {
+        /// Its hash, or a beginning of it
+        hash: String,
+        /// How long to wait for the agent's answer, in seconds
+        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        wait: u64,
+    },
 }
 
 pub(super) async fn run(order: Order, home: &Path, json: bool) -> anyhow::Result<()> {
@@ -82,6 +90,7 @@ pub(super) async fn run(order: Order, home: &Path, json: bool) -> anyhow::Result
         }
         (Some(Command::Accept { hash }), _) => decide(home, &hash, "accept", json).await,
         (Some(Command::Reject { hash }), _) => decide(home, &hash, "reject", json).await,
+        (Some(Command::Cancel { hash, wait }), _) => cancel(home, &hash, wait, json).await,
         (None, Some(new)) => make(home, new, json).await,
         (None, None) => bail!("an offering to order is missing"),
     }
@@ -90,6 +99,36 @@ pub(super) async fn run(order: Order, home: &Path, json: bool) -> anyhow::Result
 async fn decide(home: &Path, hash: &str, what: &str, json: bool) -> anyhow::Result<()> {
     let path = format!("/v1/orders/{}/{what}", output::segment(hash));
     let order: OrderView = host(home)?.post(&path, &()).await?;
+    if json { output::json(&order) } else { list(&[order]) }
+}
+
+/// Cancels an order and waits until its agent knows; the host goes on in any case.
+async fn cancel(home: &Path, hash: &str, wait: u64, json: bool) -> anyhow::Result<()> {
+    let host = host(home)?;
+    let path = format!("/v1/orders/{}/cancel", output::segment(hash));
+    let mut order: OrderView = host.post(&path, &()).await?;
+    let mut progress = Progress::new(json);
+    let until = Instant::now() + Duration::from_secs(wait);
+    while order.state == "cancelling" && Instant::now() < until {
+        progress.wait(&waiting(&order));
+        tokio::time::sleep(PAUSE).await;
+        order = host.get(&format!("/v1/orders/{}", order.hash)).await?;
+    }
+    drop(progress);
+    match order.state.as_str() {
+        "accepted" => bail!(
+            "the agent accepted the order before it was cancelled. The host ends the channel{}",
+            order.channel.map(|id| format!(": privatix channel show {id}")).unwrap_or_default()
+        ),
+        "rejected" => bail!("the agent refused the order before it was cancelled"),
+        "cancelled" => {}
+        _ => {
+            let (why, short) = (waiting(&order), look_at_order(&order.hash));
+            output::note(&format!(
+                "the agent does not know yet: {why}; the host keeps trying; {short}"
+            ));
+        }
+    }
     if json { output::json(&order) } else { list(&[order]) }
 }
 
@@ -155,6 +194,7 @@ impl Watch {
                 self.progress.aside(|| output::text(&channel.to_string()))?;
                 self.usable(channel, &order.hash).await
             }
+            ("cancelled" | "cancelling", _) => bail!("the order was cancelled"),
             ("rejected", _) => match order.refusal {
                 Some(refusal) => bail!("the agent refused the order: {refusal}"),
                 None => bail!("the agent refused the order"),
@@ -224,6 +264,7 @@ impl Watch {
 /// What an order without an answer waits for.
 fn waiting(order: &OrderView) -> String {
     match &order.progress {
+        None if order.state == "cancelling" => "telling the agent".to_owned(),
         None => "sending the order to the agent".to_owned(),
         Some(progress) => match progress.obstacle {
             Obstacle::Unreached => format!("{}; it is tried again", progress.text),
@@ -236,7 +277,9 @@ fn waiting(order: &OrderView) -> String {
 fn show(order: &OrderView) -> String {
     let now = clock::unix_now();
     let state = match order.state.as_str() {
-        "waiting" if order.progress.is_some() => format!("waiting: {}", waiting(order)),
+        "waiting" | "cancelling" if order.progress.is_some() => {
+            format!("{}: {}", order.state, waiting(order))
+        }
         state => state.to_owned(),
     };
     let mut lines = vec![

@@ -58,7 +58,10 @@ fn the_shortest_file_gives_the_defaults() {
             call: ten,
             shutdown: ten,
         },
-        channels: Channels { activation_timeout: Duration::from_secs(60) },
+        channels: Channels {
+            activation_timeout: Duration::from_secs(60),
+            first_payment_timeout: Duration::from_secs(600),
+        },
         exchange: Exchange {
             listen: ([127, 0, 0, 1], 8480).into(),
             url: String::new(),

@@ -3,6 +3,7 @@
 //! of the whole signed message. Absent here: whether the client may order at all, how many may,
 //! and whether an order or a request was seen before.
 
+mod cancel;
 mod refusal;
 mod request;
 #[cfg(test)]
@@ -16,15 +17,20 @@ use uuid::Uuid;
 use super::identity::{PublicKey, SealingKey};
 use super::offering::Offering;
 use super::signed::{self, Kind, Malformed, SignatureError};
+pub use cancel::{CANCELLED, OrderCancel, read_cancel};
 pub use refusal::{OrderRefusal, RefusalError, check_refusal};
 pub use request::{ChannelRequest, RequestError, check_request};
+
+/// The most bytes that a client's order, request, cancellation or cheque has. Each of them comes
+/// from a stranger, and some are kept.
+pub const MAX_BYTES: usize = 4096;
 
 /// How far ahead an order may expire, in seconds.
 pub const MAX_VALIDITY: u64 = 24 * 60 * 60;
 
-/// A client's acceptance of an offering.
+/// A client's acceptance of an offering. It has no further fields: an agent keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
     /// Hash of the signed offering.
     pub offering: String,
@@ -137,22 +143,21 @@ impl ReplyError {
 /// # Errors
 /// [`OrderError::Malformed`] and [`OrderError::Signature`].
 pub fn read(message: &Value) -> Result<Order, OrderError> {
-    let order: Order = signed::read(message)?;
+    let order: Order = signed::read_strict(message)?;
     signed::verify(Kind::Order, message, &order.client_signing_key)?;
     Ok(order)
 }
 
-/// Whether an order may be accepted now (Unix seconds) for the offering with this hash.
+/// Whether an order that was read may be accepted now (Unix seconds) for the offering with this hash.
 ///
 /// # Errors
-/// [`OrderError`] with the first fault found: form, signature, offering, expiry, deposit.
+/// [`OrderError`] with the first fault found: offering, expiry, deposit.
 pub fn check(
-    message: &Value,
+    order: &Order,
     now: u64,
     offering_hash: &str,
     offering: &Offering,
-) -> Result<Order, OrderError> {
-    let order = read(message)?;
+) -> Result<(), OrderError> {
     if order.offering != offering_hash {
         return Err(OrderError::WrongOffering);
     }
@@ -168,7 +173,7 @@ pub fn check(
     if order.deposit < required {
         return Err(OrderError::DepositTooLow { found: order.deposit, required });
     }
-    Ok(order)
+    Ok(())
 }
 
 /// Whether a reply is the agent's to the order with this hash.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::identity::{Identity, PublicKey, base64url};
 pub use read::Malformed;
-pub(super) use read::{check_form, read};
+pub(super) use read::{check_form, read, read_strict};
 
 /// The field that holds a message's signature.
 pub const SIGNATURE: &str = "signature";
@@ -31,6 +31,8 @@ pub enum Kind {
     OrderReply,
     /// The agent's word that it will never take an order.
     OrderRefusal,
+    /// A client takes an order back.
+    OrderCancel,
     /// The envelope of an access message.
     Access,
     /// A client asks for the envelope.
@@ -49,11 +51,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Offering,
         Self::Order,
         Self::OrderReply,
         Self::OrderRefusal,
+        Self::OrderCancel,
         Self::Access,
         Self::AccessRequest,
         Self::AccountRequest,
@@ -70,6 +73,7 @@ impl Kind {
             Self::Order => "order",
             Self::OrderReply => "order-reply",
             Self::OrderRefusal => "order-refusal",
+            Self::OrderCancel => "order-cancel",
             Self::Access => "access",
             Self::AccessRequest => "access-request",
             Self::AccountRequest => "account-request",

@@ -137,6 +137,15 @@ impl Peer {
         self.post(format!("{exchange}/v1/orders"), order).await
     }
 
+    /// Sends the cancellation of an order; returns the final answer to the order.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn cancel(&self, exchange: &str, cancel: &Value) -> Result<Value, PeerError> {
+        let answer = self.post(format!("{exchange}/v1/orders/cancel"), cancel).await?;
+        answer.ok_or_else(|| PeerError::Answer("no body".into()))
+    }
+
     /// Sends a signed request about a channel.
     ///
     /// # Errors

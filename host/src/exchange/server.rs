@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -33,12 +33,10 @@ use tokio::time::timeout;
 use super::places::Places;
 use super::rate::Rate;
 use super::tls::{Certificate, Handshake};
+use crate::domain::order::MAX_BYTES;
 use crate::domain::signed::Kind;
 use crate::domain::status::Event;
 use crate::service::{OfferingPage, OrderAnswer, Refused, Service};
-
-/// The largest body a client may send, in bytes.
-const MAX_REQUEST: usize = 64 * 1024;
 
 /// How long a request's headers may take, and then the request, from its first header to its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -143,12 +141,13 @@ fn routes(endpoint: Endpoint) -> Router {
     Router::new()
         .route("/v1/offerings", get(offerings))
         .route("/v1/orders", post(order))
+        .route("/v1/orders/cancel", post(order_cancel))
         .route("/v1/channels/{id}/access", post(access))
         .route("/v1/channels/{id}/account", post(account))
         .route("/v1/channels/{id}/terminate", post(terminate))
         .route("/v1/payments", post(payment))
         .fallback(async || Failure(StatusCode::NOT_FOUND, Refused::not_found("no such request")))
-        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(DefaultBodyLimit::max(MAX_BYTES))
         .layer(middleware::from_fn_with_state(endpoint.clone(), limits))
         .with_state(endpoint)
 }
@@ -197,8 +196,8 @@ async fn offerings(
     Ok(Json(endpoint.service.offerings_published(&after, limit).await?))
 }
 
-async fn order(State(endpoint): State<Endpoint>, body: Bytes) -> Result<Response, Failure> {
-    let message = read(&body)?;
+async fn order(State(endpoint): State<Endpoint>, body: Body) -> Result<Response, Failure> {
+    let message = read(body)?;
     let refused = match endpoint.service.order_received(&message).await {
         Ok(OrderAnswer::Accepted(reply)) => return Ok(Json(reply).into_response()),
         Ok(OrderAnswer::Waiting) => return Ok(StatusCode::ACCEPTED.into_response()),
@@ -212,30 +211,37 @@ async fn order(State(endpoint): State<Endpoint>, body: Bytes) -> Result<Response
     })
 }
 
+async fn order_cancel(
+    State(endpoint): State<Endpoint>,
+    body: Body,
+) -> Result<Json<Value>, Failure> {
+    Ok(Json(endpoint.service.cancel_received(&read(body)?).await?))
+}
+
 async fn access(
     State(endpoint): State<Endpoint>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Value>, Failure> {
-    let channel = endpoint.authentic(Kind::AccessRequest, &id, &body).await?;
+    let channel = endpoint.authentic(Kind::AccessRequest, &id, body).await?;
     Ok(Json(endpoint.service.access_envelope(channel).await?))
 }
 
 async fn account(
     State(endpoint): State<Endpoint>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Value>, Failure> {
-    let channel = endpoint.authentic(Kind::AccountRequest, &id, &body).await?;
+    let channel = endpoint.authentic(Kind::AccountRequest, &id, body).await?;
     Ok(Json(endpoint.service.account(channel).await?))
 }
 
 async fn terminate(
     State(endpoint): State<Endpoint>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Result<Json<Value>, Failure> {
-    let channel = endpoint.authentic(Kind::TerminateRequest, &id, &body).await?;
+    let channel = endpoint.authentic(Kind::TerminateRequest, &id, body).await?;
     let ended = endpoint.service.channel_event(channel, Event::Terminate, "ended by the client");
     match ended.await.map_err(Refused::from) {
         Ok(_) => {}
@@ -246,13 +252,13 @@ async fn terminate(
     Ok(Json(endpoint.service.account(channel).await?))
 }
 
-async fn payment(State(endpoint): State<Endpoint>, body: Bytes) -> Result<Json<Value>, Failure> {
-    Ok(Json(endpoint.service.cheque_received(&read(&body)?).await?))
+async fn payment(State(endpoint): State<Endpoint>, body: Body) -> Result<Json<Value>, Failure> {
+    Ok(Json(endpoint.service.cheque_received(&read(body)?).await?))
 }
 
 impl Endpoint {
     /// The channel of a request, if its client made it.
-    async fn authentic(&self, kind: Kind, id: &str, body: &[u8]) -> Result<ClientKey, Failure> {
+    async fn authentic(&self, kind: Kind, id: &str, body: Body) -> Result<ClientKey, Failure> {
         let unknown = || Refused::new("ChannelNotFound", "there is no such channel");
         let channel: ClientKey = id.parse().map_err(|_| unknown())?;
         self.service.request_received(kind, channel, &read(body)?).await?;
@@ -260,8 +266,17 @@ impl Endpoint {
     }
 }
 
-fn read(body: &[u8]) -> Result<Value, Refused> {
-    json::parse(body).map_err(|error| Refused::new(error.code(), error))
+/// A body that may have been too large, or broken off.
+type Body = Result<Bytes, BytesRejection>;
+
+fn read(body: Body) -> Result<Value, Refused> {
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Refused::new("MessageTooLarge", format!("a message has at most {MAX_BYTES} bytes"))
+        }
+        _ => Refused::new("BadRequest", error.body_text()),
+    })?;
+    json::parse(&body).map_err(|error| Refused::new(error.code(), error))
 }
 
 struct Failure(StatusCode, Refused);
@@ -273,7 +288,8 @@ impl From<Refused> for Failure {
             "ChannelNotFound" | "OfferingNotFound" => StatusCode::NOT_FOUND,
             "TooManyOrders" | "TooManyChannels" | "TooManyWaiting" => StatusCode::TOO_MANY_REQUESTS,
             "ProductNotReady" | "SupplyExhausted" => StatusCode::SERVICE_UNAVAILABLE,
-            "ClientNotAllowed" | "OrderRejected" => StatusCode::FORBIDDEN,
+            "ClientNotAllowed" | "OrderRejected" | "OrderCancelled" => StatusCode::FORBIDDEN,
+            "MessageTooLarge" => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         };
         Self(status, refused)

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::peer::Peer;
 use super::visit::{Errand, Visit, Visited};
-use crate::service::Service;
+use crate::service::{Cancelling, Service};
 
 /// An agent that does not answer is asked less and less often, up to this.
 const RARELY: Duration = Duration::from_secs(60);
@@ -104,6 +104,13 @@ impl Sync {
                     .map(|(hash, message, exchange)| (exchange, Errand::Order { hash, message })),
             ),
             Err(error) => tracing::error!(%error, "orders were not sent"),
+        }
+        match self.service.orders_cancelling().await {
+            Ok(orders) => errands.extend(orders.into_iter().map(|order| {
+                let Cancelling { order: hash, message, exchange } = order;
+                (exchange, Errand::Cancel { hash, message })
+            })),
+            Err(error) => tracing::error!(%error, "cancellations were not sent"),
         }
         match self.service.channels_followed().await {
             Ok(channels) => errands.extend(

@@ -16,6 +16,13 @@ pub(super) enum Errand {
         /// The signed message.
         message: Value,
     },
+    /// An order that was cancelled here, which the agent has to be told.
+    Cancel {
+        /// The order's hash.
+        hash: String,
+        /// The signed cancellation.
+        message: Value,
+    },
     /// A channel to be asked about, or that was ended here.
     Channel(Followed),
 }
@@ -26,6 +33,7 @@ impl Errand {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Channel(followed) if followed.ended => format!("end of {}", followed.channel),
+            Self::Cancel { hash, .. } => format!("end of {hash}"),
             _ => self.subject(),
         }
     }
@@ -33,7 +41,7 @@ impl Errand {
     /// What whoever looks asks for: the order or the channel.
     fn subject(&self) -> String {
         match self {
-            Self::Order { hash, .. } => hash.clone(),
+            Self::Order { hash, .. } | Self::Cancel { hash, .. } => hash.clone(),
             Self::Channel(followed) => followed.channel.to_string(),
         }
     }
@@ -102,6 +110,10 @@ impl Visit {
     async fn errand(&self, errand: &Errand) -> Result<(), Trouble> {
         match errand {
             Errand::Order { hash, message } => self.order(hash, message).await,
+            Errand::Cancel { hash, message } => {
+                let answer = self.peer.cancel(&self.exchange, message).await?;
+                Ok(self.service.cancel_answered(hash, &answer).await?)
+            }
             Errand::Channel(followed) => {
                 self.follow(followed).await?;
                 self.service.progress_clear(&errand.subject());

@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/orders/{hash}", get(order))
         .route("/v1/orders/{hash}/accept", post(order_accept))
         .route("/v1/orders/{hash}/reject", post(order_reject))
+        .route("/v1/orders/{hash}/cancel", post(order_cancel))
         .route("/v1/channels", get(channels))
         .route("/v1/channels/{id}", get(channel))
         .route("/v1/channels/{id}/access", get(channel_access))
@@ -162,6 +163,10 @@ async fn order_accept(State(api): State<Api>, Path(hash): Path<String>) -> Answe
 
 async fn order_reject(State(api): State<Api>, Path(hash): Path<String>) -> Answer<OrderView> {
     Ok(Json(api.service.order_decide(&hash, false).await?))
+}
+
+async fn order_cancel(State(api): State<Api>, Path(hash): Path<String>) -> Answer<OrderView> {
+    Ok(Json(api.service.order_cancel(&hash).await?))
 }
 
 async fn channels(State(api): State<Api>) -> Answer<Vec<ChannelView>> {

@@ -94,7 +94,7 @@ impl Service {
             let Some(terms) = self.terms(&row.offering).await? else { continue };
             match self.role() {
                 _ if self.rings_wrongly(&terms, &row) => wrong.push(row.id),
-                Role::Agent if verdict(&terms, &row, now).is_some() => wrong.push(row.id),
+                Role::Agent if self.verdict(&terms, &row, now).is_some() => wrong.push(row.id),
                 Role::Agent => {}
                 Role::Client if !row.has_access => {}
                 Role::Client => {
@@ -129,7 +129,7 @@ impl Service {
             let Some(balance) = balance.filter(|_| row.has_access) else { return Ok(()) };
             return self.sign_cheque(txn, id, balance).await;
         }
-        let Some((event, reason)) = verdict(&terms, &row, clock::unix_now()) else {
+        let Some((event, reason)) = self.verdict(&terms, &row, clock::unix_now()) else {
             return Ok(());
         };
         let Some(channel) = txn.channel_find(id).await? else { return Ok(()) };
@@ -197,30 +197,39 @@ impl Service {
     }
 }
 
-pub(super) fn agent_facts(row: &BillingRow) -> AgentFacts {
-    AgentFacts {
-        status: row.state.status,
-        since: row.since,
-        used_at: row.used_at,
-        usage: row.usage,
-        deposit: row.deposit,
-        paid: row.paid,
+impl Service {
+    pub(super) fn agent_facts(&self, row: &BillingRow) -> AgentFacts {
+        let within = self.inner.settings.first_payment_timeout.as_secs();
+        AgentFacts {
+            status: row.state.status,
+            since: row.since,
+            used_at: row.used_at,
+            usage: row.usage,
+            deposit: row.deposit,
+            paid: row.paid,
+            first_payment_by: row.created_at.saturating_add(within),
+        }
     }
-}
 
-/// What has to happen to a channel, and why.
-fn verdict(terms: &Terms, row: &BillingRow, now: UnixSeconds) -> Option<(Event, &'static str)> {
-    if is_over(row.state.status) {
-        return None;
-    }
-    let judgement = judge(terms, &agent_facts(row), now);
-    if let Some(end) = judgement.end {
-        return Some((Event::Terminate, end.as_str()));
-    }
-    match (judgement.hold, row.state.holds.contains(Hold::Payment)) {
-        (true, false) => Some((Event::HoldAdded(Hold::Payment), UNPAID)),
-        (false, true) => Some((Event::HoldRemoved(Hold::Payment), "paid")),
-        _ => None,
+    /// What has to happen to a channel, and why.
+    fn verdict(
+        &self,
+        terms: &Terms,
+        row: &BillingRow,
+        now: UnixSeconds,
+    ) -> Option<(Event, &'static str)> {
+        if is_over(row.state.status) {
+            return None;
+        }
+        let judgement = judge(terms, &self.agent_facts(row), now);
+        if let Some(end) = judgement.end {
+            return Some((Event::Terminate, end.as_str()));
+        }
+        match (judgement.hold, row.state.holds.contains(Hold::Payment)) {
+            (true, false) => Some((Event::HoldAdded(Hold::Payment), UNPAID)),
+            (false, true) => Some((Event::HoldRemoved(Hold::Payment), "paid")),
+            _ => None,
+        }
     }
 }
 

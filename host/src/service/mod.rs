@@ -8,6 +8,7 @@ mod account;
 mod adapter;
 mod attention;
 mod billing;
+mod cancel;
 mod channel;
 mod cheque;
 mod config;
@@ -41,6 +42,7 @@ use uuid::Uuid;
 pub use self::account::Followed;
 use self::attention::Attention;
 pub use self::billing::Question;
+pub use self::cancel::Cancelling;
 pub use self::channel::ChannelError;
 pub use self::cheque::{ChequeView, Retry};
 pub use self::money::{AgentSaid, MoneyView};
@@ -76,6 +78,7 @@ struct Inner {
     outbox: watch::Sender<u64>,
     forced: Mutex<HashMap<Uuid, u64>>,
     progress: progress::Notes,
+    cancelled: cancel::Early,
     tokens: token::Tokens,
 }
 
@@ -86,6 +89,8 @@ pub struct Settings {
     pub role: Role,
     /// How long a started channel may take to become active.
     pub activation_timeout: Duration,
+    /// By when after its order a channel's first payment has to be there; an agent ends it else.
+    pub first_payment_timeout: Duration,
     /// An agent's URL as clients see it, without a path.
     pub exchange: String,
     /// Whose orders an agent accepts.
@@ -185,6 +190,7 @@ impl Service {
             outbox: watch::Sender::new(0),
             forced: Mutex::default(),
             progress: progress::Notes::default(),
+            cancelled: cancel::Early::default(),
             tokens: token::Tokens::default(),
         };
         Self { inner: Arc::new(inner) }

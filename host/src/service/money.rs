@@ -4,7 +4,6 @@ use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde::{Deserialize, Serialize};
 
-use super::billing::agent_facts;
 use super::cheque::{Retry, retry};
 use super::{Refused, Service};
 use crate::clock::{self, UnixSeconds};
@@ -77,7 +76,7 @@ impl Service {
         let (outlook, dispute) = match self.role() {
             Role::Agent if row.state.status == Status::Terminated => (Vec::new(), None),
             Role::Agent => {
-                (billing::agent_outlook(&terms, &agent_facts(row), clock::unix_now()), None)
+                (billing::agent_outlook(&terms, &self.agent_facts(row), clock::unix_now()), None)
             }
             Role::Client => {
                 (billing::client_outlook(&terms, &facts), billing::dispute(&terms, &facts))

@@ -7,12 +7,14 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::billing::UNPAID;
+use super::cancel::{cancelled, rejected};
 use super::offering::{hash, parsed};
 use super::{Progress, Refused, Service, refusal};
 use crate::clock::{self, UnixSeconds};
 use crate::config::OrderPolicy;
 use crate::domain::billing::{AgentFacts, Terms, judge};
 use crate::domain::identity::PublicKey;
+use crate::domain::offering::Offering;
 use crate::domain::order::{self, Order, OrderReply};
 use crate::domain::signed::{self, Kind};
 use crate::domain::status::{ChannelState, Event, Hold, Holds};
@@ -38,7 +40,7 @@ pub struct OrderView {
     pub hash: String,
     /// Hash of the offering.
     pub offering: String,
-    /// `waiting`, `accepted` or `rejected`.
+    /// `waiting`, `accepted`, `rejected` or `cancelled`; `cancelling` until the agent knows.
     pub state: String,
     /// Fingerprint of the client's key.
     pub client: String,
@@ -61,43 +63,47 @@ impl Service {
     /// The first rule it breaks: of its form, of the offering, or of this agent's policy.
     pub async fn order_received(&self, message: &Value) -> Result<OrderAnswer, Refused> {
         self.only(Role::Agent)?;
-        let named = message.get("offering").and_then(Value::as_str).unwrap_or_default();
-        let row = self.inner.store.offering_get(named).await?;
-        let row =
-            row.ok_or_else(|| Refused::new("OfferingNotFound", "no such offering is made here"))?;
         let refused = |error: order::OrderError| Refused::new(error.code(), crate::chain(&error));
+        // The signature comes first: everything after it costs more, and strangers pay nothing.
         let order = order::read(message).map_err(refused)?;
         let client = order.client_signing_key.to_string();
         let order_hash = hash(message)?;
-        let mut txn = self.inner.store.begin().await?;
         // Before anything that time may have changed: a client whose answer was lost may ask for it
         // long after the order has expired, and has a channel here.
-        if let Some(known) = txn.order_by_nonce(&client, &order.nonce.to_string()).await? {
+        let nonce = order.nonce.to_string();
+        if let Some(known) = self.inner.store.order_by_nonce(&client, &nonce).await? {
             return known_answer(&known, &order_hash);
         }
+        let unknown = || Refused::new("OfferingNotFound", "no such offering is made here");
+        let found = self.inner.store.offering_get(&order.offering).await?.ok_or_else(unknown)?;
+        let offering = parsed(&found)?;
         let now = clock::unix_now();
-        order::check(message, now, &row.hash, &parsed(&row)?).map_err(refused)?;
-        self.admit(&mut txn, &client, now).await?;
-        if row.withdrawn_at.is_some() {
-            return Err(Refused::new("OfferingWithdrawn", "no more orders are taken for it"));
-        }
         let policy = self.inner.settings.orders;
-        if policy == OrderPolicy::Allowlist && !self.inner.settings.allowlist.contains(&client) {
-            return Err(Refused::new(
-                "ClientNotAllowed",
-                "this agent does not know the client's key",
-            ));
+        // What is decided by the message and the settings alone does not need the write lock.
+        order::check(&order, now, &found.hash, &offering).map_err(refused)?;
+        self.is_allowed(policy, &client)?;
+        let mut txn = self.inner.store.begin().await?;
+        if let Some(known) = txn.order_by_nonce(&client, &nonce).await? {
+            return known_answer(&known, &order_hash);
         }
+        if self.inner.cancelled.holds(&order_hash, &client) {
+            return Err(cancelled());
+        }
+        // Whatever may have changed since it was looked at is decided where it is accepted.
+        let row = txn.offering_get(&order.offering).await?.ok_or_else(unknown)?;
+        self.admit(&mut txn, &client, now).await?;
+        is_open(&row)?;
         let mut kept = OrderRow {
             hash: order_hash,
             offering: row.hash.clone(),
             client,
-            nonce: order.nonce.to_string(),
+            nonce,
             message: message.to_string(),
             state: OrderState::Waiting,
             held: false,
             reply: None,
             created_at: now,
+            cancelled_at: None,
         };
         let answer = if policy == OrderPolicy::Manual {
             self.may_wait(&mut txn, &kept.client).await?;
@@ -108,7 +114,7 @@ impl Service {
             kept.state = OrderState::Accepted;
             kept.reply = Some(reply.to_string());
             txn.order_add(&kept).await?;
-            self.open_channel(&mut txn, &row, &order, &kept.hash, channel).await?;
+            self.open_channel(&mut txn, (&row, &offering), &order, &kept.hash, channel).await?;
             OrderAnswer::Accepted(reply)
         };
         self.commit(txn).await?;
@@ -131,21 +137,31 @@ impl Service {
         if accept {
             let gone = || Refused::not_found("its offering");
             let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
+            is_open(&offering)?;
             let message: Value =
                 serde_json::from_str(&row.message).map_err(|error| Refused::internal(&error))?;
-            // Judged by the time it came: waiting for the operator does not make it too late.
-            let order = order::check(&message, row.created_at, &offering.hash, &parsed(&offering)?)
+            // It was checked when it came: waiting for the operator does not make it too late.
+            let order = order::read(&message)
                 .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
             self.has_room(&mut txn, &row.client).await?;
             let (reply, channel) = self.accept(&order, &row)?;
             let text = reply.to_string();
             txn.order_settle(&hash, OrderState::Accepted, Some(&text)).await?;
-            self.open_channel(&mut txn, &offering, &order, &hash, channel).await?;
+            let read = parsed(&offering)?;
+            self.open_channel(&mut txn, (&offering, &read), &order, &hash, channel).await?;
         } else {
             txn.order_settle(&hash, OrderState::Rejected, None).await?;
         }
         self.commit(txn).await?;
         self.order_view(&hash).await
+    }
+
+    fn is_allowed(&self, policy: OrderPolicy, client: &str) -> Result<(), Refused> {
+        let allowed = self.inner.settings.allowlist.iter().any(|key| key == client);
+        if policy != OrderPolicy::Allowlist || allowed {
+            return Ok(());
+        }
+        Err(Refused::new("ClientNotAllowed", "this agent does not know the client's key"))
     }
 
     /// Caps on what one client may have and do.
@@ -199,7 +215,7 @@ impl Service {
     async fn open_channel(
         &self,
         txn: &mut Txn,
-        offering: &OfferingRow,
+        (offering, read): (&OfferingRow, &Offering),
         order: &Order,
         order_hash: &str,
         id: ClientKey,
@@ -207,12 +223,12 @@ impl Service {
         if !txn.offering_take(&offering.hash).await? {
             return Err(Refused::new("SupplyExhausted", "all of the supply is taken"));
         }
-        let mut channel = self.new_channel(txn, offering, order_hash, id).await?;
+        let mut channel = self.new_channel(txn, (offering, read), order_hash, id).await?;
         channel.peer = order.client_signing_key.to_string();
         channel.peer_sealing = Some(order.client_sealing_key.to_string());
         channel.deposit = order.deposit;
         channel.access_serial = 1;
-        let terms = Terms::from(&parsed(offering)?);
+        let terms = Terms::from(read);
         let facts = AgentFacts::ordered(channel.since, channel.deposit);
         let unpaid = judge(&terms, &facts, channel.since).hold;
         if unpaid {
@@ -228,7 +244,7 @@ impl Service {
     async fn new_channel(
         &self,
         txn: &mut Txn,
-        offering: &OfferingRow,
+        (offering, read): (&OfferingRow, &Offering),
         order_hash: &str,
         id: ClientKey,
     ) -> Result<ChannelRow, Refused> {
@@ -243,7 +259,7 @@ impl Service {
             peer: offering.agent.clone(),
             peer_sealing: None,
             deposit: 0,
-            access_template: parsed(offering)?.access_template_hash,
+            access_template: read.access_template_hash.clone(),
             access_serial: 0,
             access: None,
             state: ChannelState { status: Status::Pending, holds: Holds::NONE },
@@ -281,7 +297,7 @@ impl Service {
         };
         let message = signed::sign(Kind::Order, &order, &self.inner.identity)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
-        order::check(&message, now, &row.hash, &terms)
+        order::check(&order, now, &row.hash, &terms)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
         let kept = OrderRow {
             hash: hash(&message)?,
@@ -293,6 +309,7 @@ impl Service {
             held,
             reply: None,
             created_at: now,
+            cancelled_at: None,
         };
         let mut txn = self.inner.store.begin().await?;
         txn.order_add(&kept).await?;
@@ -326,7 +343,8 @@ impl Service {
             // Requests name a channel and no agent: two agents with one channel could replay them.
             return Err(Refused::new("ChannelTaken", "the agent chose the id of another channel"));
         }
-        let mut channel = self.new_channel(&mut txn, &offering, order_hash, id).await?;
+        let read = parsed(&offering)?;
+        let mut channel = self.new_channel(&mut txn, (&offering, &read), order_hash, id).await?;
         let message: Value =
             serde_json::from_str(&row.message).map_err(|error| Refused::internal(&error))?;
         channel.deposit = message.get("deposit").and_then(Value::as_u64).unwrap_or(0);
@@ -334,8 +352,12 @@ impl Service {
             channel.state.holds = channel.state.holds.with(Hold::User);
         }
         txn.channel_add(&channel).await?;
-        let terms = Terms::from(&parsed(&offering)?);
+        let terms = Terms::from(&read);
         txn.billing_set(id, 0, self.alarm(&terms, channel.deposit, 0)).await?;
+        if row.cancelled_at.is_some() {
+            // The agent was faster than the cancellation, but the client does not want the channel.
+            self.apply(&mut txn, &channel, Event::Terminate, "the order was cancelled").await?;
+        }
         self.commit(txn).await?;
         self.progress_clear(order_hash);
         tracing::info!(channel = %reply_read.channel, order = order_hash, "order accepted");
@@ -349,7 +371,7 @@ impl Service {
     pub async fn orders_waiting(&self) -> Result<Vec<(String, Value, String)>, Refused> {
         let mut waiting = Vec::new();
         for row in self.inner.store.order_list().await? {
-            if row.state != OrderState::Waiting {
+            if row.state != OrderState::Waiting || row.cancelled_at.is_some() {
                 continue;
             }
             let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {
@@ -405,7 +427,15 @@ fn known_answer(known: &OrderRow, order_hash: &str) -> Result<OrderAnswer, Refus
     match (known.state, known.reply.as_deref().map(serde_json::from_str)) {
         (OrderState::Accepted, Some(Ok(reply))) => Ok(OrderAnswer::Accepted(reply)),
         (OrderState::Waiting, _) => Ok(OrderAnswer::Waiting),
-        _ => Err(Refused::new("OrderRejected", "the agent's operator has refused it")),
+        _ => Err(rejected(known)),
+    }
+}
+
+/// Whether an offering takes orders.
+fn is_open(offering: &OfferingRow) -> Result<(), Refused> {
+    match offering.withdrawn_at {
+        None => Ok(()),
+        Some(_) => Err(Refused::new("OfferingWithdrawn", "no more orders are taken for it")),
     }
 }
 
@@ -418,7 +448,12 @@ fn view(row: OrderRow) -> OrderView {
     OrderView {
         hash: row.hash,
         offering: row.offering,
-        state: row.state.as_str().to_owned(),
+        state: match (row.state, row.cancelled_at) {
+            (OrderState::Waiting, Some(_)) => "cancelling",
+            (OrderState::Rejected, Some(_)) => "cancelled",
+            (state, _) => state.as_str(),
+        }
+        .to_owned(),
         client: fingerprint.unwrap_or(row.client),
         channel,
         created_at: row.created_at,

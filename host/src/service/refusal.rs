@@ -14,7 +14,9 @@ impl Service {
     /// The agent: its signed word on an order that it will never take; nothing where the same
     /// order may be taken later, or has no hash to sign.
     pub fn order_refusal(&self, order: &Value, refused: &Refused) -> Option<Value> {
-        if refused.is_passing() || !order.is_object() {
+        // The client of an altered order has signed another one, and would not know this by its hash.
+        let altered = refused.code == "BadOrderSignature";
+        if altered || refused.is_passing() || !order.is_object() {
             return None;
         }
         let refusal = OrderRefusal {
@@ -45,7 +47,11 @@ impl Service {
             self.progress_clear(order_hash);
             let OrderRefusal { code, text, .. } = refusal;
             let refused = Refused { code: code.into(), text }.clipped();
-            tracing::warn!(order = order_hash, %refused, "the agent refused the order");
+            if row.cancelled_at.is_some() {
+                tracing::info!(order = order_hash, "the agent knows that the order is cancelled");
+            } else {
+                tracing::warn!(order = order_hash, %refused, "the agent refused the order");
+            }
         }
         Ok(())
     }

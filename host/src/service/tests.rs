@@ -8,6 +8,7 @@ mod adapter;
 mod calls;
 mod commands;
 mod money;
+mod orders;
 mod outbox;
 mod sessions;
 mod together;

@@ -27,6 +27,8 @@ pub struct BillingRow {
     pub state: ChannelState,
     /// Since when it has its status.
     pub since: UnixSeconds,
+    /// When it was made.
+    pub created_at: UnixSeconds,
     /// What the client promised to spend at most.
     pub deposit: u64,
     /// The agent: balance of the best cheque. The client: of the highest that it has signed.
@@ -64,7 +66,7 @@ pub struct AgentRow {
 macro_rules! select {
     ($condition:literal) => {
         concat!(
-            "SELECT c.id, c.offering, c.peer, c.status, c.holds, c.since, c.deposit, c.paid, c.used, \
+            "SELECT c.id, c.offering, c.peer, c.status, c.holds, c.since, c.created_at, c.deposit, c.paid, c.used, \
              c.used_at, c.alarm, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
              s.used_at AS open_used_at, a.status AS agent_status, a.cost AS agent_cost, \
              a.paid AS agent_paid, a.time AS agent_time, \
@@ -179,6 +181,7 @@ fn row(row: &SqliteRow) -> Result<BillingRow> {
             peer: row.try_get("peer")?,
             state: state(row)?,
             since: number("since")?,
+            created_at: number("created_at")?,
             deposit: number("deposit")?,
             paid: number("paid")?,
             usage: number("used")?.saturating_add(open_usage.unwrap_or(0)).min(MAX_INTEGER),

@@ -69,6 +69,8 @@ pub struct OrderRow {
     pub reply: Option<String>,
     /// When it came or went.
     pub created_at: UnixSeconds,
+    /// When the client cancelled it.
+    pub cancelled_at: Option<UnixSeconds>,
 }
 
 impl Store {
@@ -125,6 +127,15 @@ impl Store {
         found.map_err(StoreError::at("reading an order"))?.as_ref().map(order).transpose()
     }
 
+    /// The order a client made with a nonce.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn order_by_nonce(&self, client: &str, nonce: &str) -> Result<Option<OrderRow>> {
+        let found = sqlx::query(BY_NONCE).bind(client).bind(nonce).fetch_optional(&self.pool).await;
+        found.map_err(StoreError::at("reading an order"))?.as_ref().map(order).transpose()
+    }
+
     /// All orders, newest first.
     ///
     /// # Errors
@@ -148,6 +159,7 @@ impl Store {
 }
 
 const OFFERING: &str = "SELECT * FROM offerings WHERE hash = $1";
+const BY_NONCE: &str = "SELECT * FROM orders WHERE client = $1 AND nonce = $2";
 const ORDER: &str = "SELECT * FROM orders WHERE hash = $1";
 
 impl Txn {
@@ -201,13 +213,13 @@ impl Txn {
         Ok(done.map_err(StoreError::at("withdrawing an offering"))?.rows_affected() > 0)
     }
 
-    /// Takes one from the supply; returns whether there was one.
+    /// Takes one from the supply of an offering that is not withdrawn; returns whether there was one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn offering_take(&mut self, hash: &str) -> Result<bool> {
         let sql = "UPDATE offerings SET supply_left = supply_left - 1 \
-                   WHERE hash = $1 AND supply_left > 0";
+                   WHERE hash = $1 AND supply_left > 0 AND withdrawn_at IS NULL";
         let done = sqlx::query(sql).bind(hash).execute(&mut *self.inner).await;
         Ok(done.map_err(StoreError::at("taking from a supply"))?.rows_affected() > 0)
     }
@@ -249,9 +261,8 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn order_by_nonce(&mut self, client: &str, nonce: &str) -> Result<Option<OrderRow>> {
-        let sql = "SELECT * FROM orders WHERE client = $1 AND nonce = $2";
-        let found =
-            sqlx::query(sql).bind(client).bind(nonce).fetch_optional(&mut *self.inner).await;
+        let query = sqlx::query(BY_NONCE).bind(client).bind(nonce);
+        let found = query.fetch_optional(&mut *self.inner).await;
         found.map_err(StoreError::at("reading an order"))?.as_ref().map(order).transpose()
     }
 
@@ -306,6 +317,17 @@ impl Txn {
         Ok(())
     }
 
+    /// Notes that the client has cancelled an order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn order_cancel(&mut self, hash: &str, now: UnixSeconds) -> Result<()> {
+        let sql = "UPDATE orders SET cancelled_at = $2 WHERE hash = $1";
+        let query = sqlx::query(sql).bind(hash).bind(to_db(now));
+        query.execute(&mut *self.inner).await.map_err(StoreError::at("cancelling an order"))?;
+        Ok(())
+    }
+
     /// Notes a nonce; returns whether it is new.
     ///
     /// # Errors
@@ -347,6 +369,7 @@ fn order(row: &SqliteRow) -> Result<OrderRow> {
     let read = || {
         let state: String = row.try_get("state")?;
         let held: i16 = row.try_get("held")?;
+        let cancelled_at: Option<i64> = row.try_get("cancelled_at")?;
         Ok::<_, sqlx::Error>(OrderRow {
             hash: row.try_get("hash")?,
             offering: row.try_get("offering")?,
@@ -361,6 +384,7 @@ fn order(row: &SqliteRow) -> Result<OrderRow> {
             held: held != 0,
             reply: row.try_get("reply")?,
             created_at: from_db(row.try_get("created_at")?),
+            cancelled_at: cancelled_at.map(from_db),
         })
     };
     read().map_err(StoreError::at("reading an order"))

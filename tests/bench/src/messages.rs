@@ -48,6 +48,7 @@ pub(crate) fn settings(role: Role) -> Settings {
     Settings {
         role,
         activation_timeout: LONG,
+        first_payment_timeout: LONG,
         exchange: String::new(),
         orders: OrderPolicy::Allowlist,
         allowlist: Vec::new(),

@@ -54,6 +54,7 @@ impl Database {
             held: false,
             reply: None,
             created_at: now,
+            cancelled_at: None,
         };
         let channel_row = ChannelRow {
             id,

@@ -21,12 +21,22 @@ pub struct AgentFacts {
     pub deposit: u64,
     /// Balance of the best cheque.
     pub paid: u64,
+    /// By when the first payment has to be there, where one is due before any use.
+    pub first_payment_by: u64,
 }
 
 impl AgentFacts {
     /// Those of a channel that was ordered at a time, and nothing else.
     pub fn ordered(since: u64, deposit: u64) -> Self {
-        Self { status: Status::Pending, since, used_at: 0, usage: 0, deposit, paid: 0 }
+        Self {
+            status: Status::Pending,
+            since,
+            used_at: 0,
+            usage: 0,
+            deposit,
+            paid: 0,
+            first_payment_by: u64::MAX,
+        }
     }
 }
 
@@ -42,6 +52,8 @@ pub enum End {
     Inactive,
     /// It was suspended for too long.
     SuspendedTooLong,
+    /// The first payment did not come in time.
+    NeverPaid,
 }
 
 impl End {
@@ -52,6 +64,7 @@ impl End {
             Self::UnitsUsed => "all units are used up",
             Self::Inactive => "not used for too long",
             Self::SuspendedTooLong => "suspended for too long",
+            Self::NeverPaid => "the first payment did not come in time",
         }
     }
 }
@@ -100,6 +113,8 @@ fn end(terms: &Terms, facts: &AgentFacts, now: u64) -> Option<End> {
         Some(End::DepositSpent)
     } else if last_unit(terms).is_some_and(|last| u128::from(usage) >= last) {
         Some(End::UnitsUsed)
+    } else if now >= facts.first_payment_by && awaits_first_payment(terms, facts) {
+        Some(End::NeverPaid)
     } else if status == Status::Suspended
         && terms.max_suspend_time.is_some_and(|limit| passed(since, limit.get()))
     {
@@ -109,6 +124,13 @@ fn end(terms: &Terms, facts: &AgentFacts, now: u64) -> Option<End> {
     } else {
         None
     }
+}
+
+/// Whether a payment is due that nobody has to use anything for, and is not there: the setup price,
+/// or the first interval of prepaid units that are not free. Until then a channel costs its client
+/// nothing, and takes a place that others would pay for.
+pub(super) fn awaits_first_payment(terms: &Terms, facts: &AgentFacts) -> bool {
+    is_held(terms, &AgentFacts { usage: 0, ..*facts })
 }
 
 pub(super) fn last_unit(terms: &Terms) -> Option<u128> {

@@ -3,6 +3,7 @@
 use privatix_plugin_api::message::Status;
 use serde::{Deserialize, Serialize};
 
+use super::agent::awaits_first_payment;
 use super::agent::{held_at, last_unit, usage_costing};
 use super::{AgentFacts, ClientFacts, End, Terms, due, judge};
 use crate::domain::offering::BillingType;
@@ -59,6 +60,9 @@ pub fn agent_outlook(terms: &Terms, facts: &AgentFacts, now: u64) -> Vec<Outlook
         )),
         Some((terms.max_inactive_time, facts.since.max(facts.used_at), End::Inactive)),
     ];
+    if facts.first_payment_by < u64::MAX && awaits_first_payment(terms, facts) {
+        outlook.push(Outlook::EndsAt { time: facts.first_payment_by, end: End::NeverPaid });
+    }
     outlook.extend(ends.into_iter().flatten().filter_map(|(limit, since, end)| {
         Some(Outlook::EndsAt { time: since.saturating_add(limit?.get()), end })
     }));

@@ -67,7 +67,15 @@ fn what_use_costs() {
 }
 
 fn facts(usage: u64, paid: u64) -> AgentFacts {
-    AgentFacts { status: Status::Active, since: 0, used_at: 0, usage, deposit: 100, paid }
+    AgentFacts {
+        status: Status::Active,
+        since: 0,
+        used_at: 0,
+        usage,
+        deposit: 100,
+        paid,
+        first_payment_by: u64::MAX,
+    }
 }
 
 #[test]
@@ -134,6 +142,36 @@ fn when_a_channel_is_over() {
         ("active that long", suspended, active(0, 1000, 0), 9000, None),
         ("no limits", prepaid(|_| {}), active(u64::MAX, 0, 0), u64::MAX, None),
     ] {
+        assert_eq!(judge(&terms, &facts, now).end, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_channel_without_its_first_payment_ends() {
+    let setup = |terms: &mut Terms| terms.setup_price = 5;
+    let price = |terms: &mut Terms| terms.unit_price = 3;
+    let free = |terms: &mut Terms| (terms.unit_price, terms.free_units) = (3, 2);
+    let both = |terms: &mut Terms| (terms.unit_price, terms.setup_price) = (3, 5);
+    let never = Some(End::NeverPaid);
+    for (name, terms, usage, paid, now, expected) in [
+        ("setup price, in time", postpaid(setup), 0, 0, 599, None),
+        ("setup price", postpaid(setup), 0, 0, 600, never),
+        ("a part of it", postpaid(setup), 0, 4, 600, never),
+        ("paid", postpaid(setup), 0, 5, 600, None),
+        ("setup price, prepaid", prepaid(setup), 0, 4, 600, never),
+        ("prepaid units, in time", prepaid(price), 0, 0, 599, None),
+        ("prepaid units", prepaid(price), 0, 0, 600, never),
+        ("the first interval", prepaid(price), 0, 3, 600, None),
+        ("used up, which is another matter", prepaid(price), 10, 3, 9000, None),
+        ("used without any payment", prepaid(price), 1, 0, 600, never),
+        ("setup price, but no interval", prepaid(both), 0, 5, 600, never),
+        ("both", prepaid(both), 0, 8, 600, None),
+        ("units that are free at first", prepaid(free), 0, 0, 9000, None),
+        ("free no more", prepaid(free), 20, 0, 9000, None),
+        ("paid afterwards", postpaid(price), 0, 0, 9000, None),
+        ("nothing costs anything", prepaid(|_| {}), 0, 0, 9000, None),
+    ] {
+        let facts = AgentFacts { first_payment_by: 600, ..facts(usage, paid) };
         assert_eq!(judge(&terms, &facts, now).end, expected, "{name}");
     }
 }

@@ -53,7 +53,8 @@ fn order() -> Value {
 
 fn checked(message: &Value) -> Result<(), &'static str> {
     let (hash, offering) = offering();
-    check(message, NOW, hash, offering).map(drop).map_err(|error| error.code())
+    let checked = read(message).and_then(|order| check(&order, NOW, hash, offering));
+    checked.map_err(|error| error.code())
 }
 
 #[test]
@@ -62,7 +63,8 @@ fn orders() {
     let weak = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for (changes, signer, expected) in [
         (json!({}), CLIENT, Ok(())),
-        (json!({"of a newer version": 1}), CLIENT, Ok(())),
+        (json!({"of a newer version": 1}), CLIENT, Err("MalformedOrder")),
+        (json!({"padding": "x".repeat(60_000)}), CLIENT, Err("MalformedOrder")),
         (json!({"deposit": null}), CLIENT, Err("MalformedOrder")),
         (json!({"deposit": "26"}), CLIENT, Err("MalformedOrder")),
         (json!({"nonce": "x"}), CLIENT, Err("MalformedOrder")),

@@ -48,6 +48,16 @@ pub(in crate::domain) fn check_form(message: &Value) -> Result<(), Malformed> {
 /// The fields of a message. Unknown ones are ignored.
 pub(in crate::domain) fn read<T: DeserializeOwned>(message: &Value) -> Result<T, Malformed> {
     check_form(message)?;
+    fields(message)
+}
+
+/// The same for a type that refuses unknown fields, of which the signature is none.
+pub(in crate::domain) fn read_strict<T: DeserializeOwned>(message: &Value) -> Result<T, Malformed> {
+    check_form(message)?;
+    fields(&super::unsigned(message))
+}
+
+fn fields<T: DeserializeOwned>(message: &Value) -> Result<T, Malformed> {
     serde_path_to_error::deserialize(message).map_err(|error| Malformed::Field {
         place: match error.path().to_string() {
             root if root == "." => "(root)".to_owned(),

@@ -175,6 +175,7 @@ async fn an_order_that_was_answered_is_answered_alike_for_ever() {
         held: false,
         reply: Some(reply.to_string()),
         created_at: now - 4000,
+        cancelled_at: None,
     })
     .await
     .expect("kept");

@@ -312,6 +312,7 @@ fn settings(role: Role) -> Settings {
     Settings {
         role,
         activation_timeout: std::time::Duration::from_secs(60),
+        first_payment_timeout: std::time::Duration::from_secs(600),
         exchange: "http://192.0.2.1".into(),
         orders: OrderPolicy::Open,
         allowlist: Vec::new(),
@@ -358,5 +359,6 @@ fn order_row(channel: &ChannelRow) -> OrderRow {
         held: false,
         reply: None,
         created_at: channel.created_at,
+        cancelled_at: None,
     }
 }

@@ -56,6 +56,7 @@ impl Deal {
             usage: self.usage,
             deposit: self.deposit,
             paid: self.paid,
+            first_payment_by: u64::MAX,
         };
         judge(&self.terms, &facts, 0)
     }

@@ -40,7 +40,9 @@ fn any_terms() -> impl Strategy<Value = Terms> {
 
 fn judged(terms: &Terms, usage: u64, deposit: u64, paid: u64) -> Judgement {
     let status = Status::Active;
-    judge(terms, &AgentFacts { status, since: 0, used_at: 0, usage, deposit, paid }, 0)
+    let first_payment_by = u64::MAX;
+    let facts = AgentFacts { status, since: 0, used_at: 0, usage, deposit, paid, first_payment_by };
+    judge(terms, &facts, 0)
 }
 
 fn any_facts() -> impl Strategy<Value = ClientFacts> {
