@@ -50,6 +50,8 @@ fn orders_that_are_refused_leave_nothing() {
             "400 MalformedOrder",
         ),
         ("only the offering", json!({ "offering": offering }), "400 MalformedOrder"),
+        ("padded", changed(json!({ "padding": "x".repeat(2000) })), "400 MalformedOrder"),
+        ("padded a lot", changed(json!({ "padding": "x".repeat(60_000) })), "413 MessageTooLarge"),
     ] {
         assert_eq!(seller.order(&message).word(), expected, "{name}");
     }
