@@ -23,30 +23,32 @@ use crate::domain::offering;
 use crate::exchange::peer::Peer;
 use crate::exchange::tls::{self, Certificate};
 use crate::exchange::{identity, server, sync};
+use crate::manager::{self, tell};
 use crate::modules::Modules;
 use crate::modules::probe::Prober;
 use crate::operator::{self, Api};
 use crate::service::{Service, Settings};
 use crate::standalone::{self, Desk};
 use crate::store::Store;
-use crate::{billing, config, logging};
+use crate::{billing, config, home, logging};
 
 /// Runs the host of a home directory until it is told to stop.
 ///
 /// # Errors
 /// Whatever keeps it from running, in one chain.
 pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
+    home::check(home)?;
     let config = Config::load(home, config::environment()?)?;
     logging::init(&config.log, io::stderr().is_terminal())?;
     let _lock = lock(home).await?;
     raise_descriptors();
     let mut signals = Signals::new().context("listening for signals")?;
-    let store = Store::open(&config.database)
-        .await
-        .with_context(|| format!("the database {}", config.database.display()))?;
+    let identity = identity::read(&home.join(identity::FILE_NAME))?;
+    let store = home::open_database(&config.database).await?;
+    let key = identity.public().signing;
+    home::claim_database(&store, &config.database, &key, config.role).await?;
     let endpoint = endpoint(&config).await?;
     let programs = standalone_endpoint(&config).await?;
-    let identity = identity::read(&home.join(identity::FILE_NAME))?;
     check_allowlist(&config)?;
     let settings = settings(&config, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
     let service = Service::new(store.clone(), identity, settings);
@@ -71,12 +73,15 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     tell(&[NotifyState::Ready]);
     let (role, home) = (config.role.as_str(), config.home.display().to_string());
     tracing::info!(role, home, version = env!("CARGO_PKG_VERSION"), "running");
-    let watchdog = tokio::spawn(watchdog());
+    let watchdog = tokio::spawn(manager::watchdog(store.clone()));
+    let database = tokio::spawn(manager::watch_database(store.clone()));
 
     let name = signals.next().await;
     tracing::info!(signal = name, "stopping");
     tell(&[NotifyState::Stopping]);
     watchdog.abort();
+    database.abort();
+    let failures = store.failures();
     let graceful = tokio::select! {
         ended = tokio::time::timeout(config.shutdown_timeout, modules.stop()) => ended.is_ok(),
         again = signals.next() => {
@@ -92,12 +97,37 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     billing.abort();
     // The socket may have been replaced by hand; then there is nothing to remove.
     let _ = std::fs::remove_file(&config.socket);
-    store.close().await;
+    let saved = saved(&store, failures).await;
+    // A write that waits for another program must not keep this process alive.
+    if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
+        tracing::warn!("the database was still in use; its log is folded in at the next start");
+    }
     if !graceful {
         bail!("modules were still running after {:?}", config.shutdown_timeout);
     }
+    saved?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How long the database may take at the end, for a last write and for being closed.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Whether what modules reported while they were stopped is on disk.
+async fn saved(store: &Store, failures_before: u64) -> anyhow::Result<()> {
+    const LOST: &str = "usage that modules reported at the end may be lost";
+    match tokio::time::timeout(CLOSING, store.probe()).await {
+        Err(_) => bail!("the database could not be written while the host stopped; {LOST}"),
+        Ok(Err(error)) => Err(error).with_context(|| {
+            format!("the database could not be written while the host stopped; {LOST}")
+        }),
+        Ok(Ok(())) => match store.failures() - failures_before {
+            0 => Ok(()),
+            failed => {
+                bail!("{failed} writes to the database failed while the host stopped; {LOST}")
+            }
+        },
+    }
 }
 
 /// Where an agent's clients come.
@@ -334,22 +364,5 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
-    }
-}
-
-/// Tells the service manager, if there is one.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager could not be told");
-    }
-}
-
-/// Shows the service manager, at half its time-out, that this runtime still moves.
-async fn watchdog() {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
-    let mut beats = tokio::time::interval((limit / 2).max(Duration::from_millis(100)));
-    loop {
-        beats.tick().await;
-        tell(&[NotifyState::Watchdog]);
     }
 }

@@ -6,11 +6,14 @@
 pub mod billing;
 pub mod cli;
 pub mod clock;
+pub mod condition;
 pub mod config;
 pub mod daemon;
 pub mod domain;
 pub mod exchange;
+mod home;
 pub mod logging;
+mod manager;
 pub mod modules;
 pub mod operator;
 pub mod service;

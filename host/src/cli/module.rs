@@ -102,6 +102,9 @@ fn list(modules: &[ModuleView]) -> anyhow::Result<()> {
 
 /// The one thing worth a look.
 fn note(module: &ModuleView) -> String {
+    if let Some(trouble) = &module.database {
+        return trouble.to_string();
+    }
     if let Some(problem) = &module.problem {
         return problem.to_string();
     }
@@ -175,6 +178,14 @@ fn explain(module: &ModuleView) -> String {
         let problem = candidate.problem.as_ref().map(sentences).unwrap_or_default();
         parts.push(format!("A new version{version} is {}.\n{problem}", candidate.state.as_str()));
     }
+    if let Some(trouble) = &module.database {
+        parts.push(format!(
+            "The host: {trouble}. {} writes failed since {} ago.",
+            trouble.failures,
+            output::ago(trouble.since, clock::unix_now())
+        ));
+        return parts.join("\n\n");
+    }
     if let Some(health) = module.health.as_ref().filter(|health| *health != "healthy") {
         parts.push(format!("It says of itself: {health}"));
     }
@@ -187,6 +198,7 @@ fn sentences(problem: &Problem) -> String {
 }
 
 async fn clean_up(home: &Path, name: &str, json: bool) -> anyhow::Result<()> {
+    crate::home::check(home)?;
     let config = Config::load(home, config::environment()?)?;
     let _lock = daemon::lock(home).await.context("the host does this itself when it starts")?;
     let done = cleanup::run(&config, name, &Prober::this_binary()).await?;

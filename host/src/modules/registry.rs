@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use crate::clock::{self, UnixSeconds};
+use crate::store::Trouble;
 
 /// Where a module is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,9 @@ pub struct ModuleView {
     /// How the module says it is: `healthy`, or what it said. Nothing where it was not asked yet,
     /// or is too old to know the question.
     pub health: Option<String>,
+    /// What is the matter with the host's database, without which no module is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Trouble>,
     /// Of a standalone module that runs: whether its program is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionView>,
@@ -152,6 +156,7 @@ impl Registry {
             problem: None,
             version: None,
             health: None,
+            database: None,
             connection: None,
             candidate: None,
             generations: 0,

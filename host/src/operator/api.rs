@@ -12,10 +12,10 @@ use tokio::net::UnixListener;
 
 use super::view::{ProductView, TemplateView};
 use crate::exchange::peer::Peer;
-use crate::modules::registry::{ModuleView, Registry};
+use crate::modules::registry::{self, ModuleView, Registry};
 use crate::modules::{self};
 use crate::service::{NewToken, Refused, Service};
-use crate::store::Store;
+use crate::store::{Store, Trouble};
 
 /// What the requests are answered from.
 #[derive(Clone)]
@@ -58,7 +58,16 @@ fn routes(api: Api) -> Router {
 }
 
 async fn modules(State(api): State<Api>) -> Json<Vec<ModuleView>> {
-    Json(api.registry.list())
+    let trouble = api.store.trouble();
+    Json(api.registry.list().into_iter().map(|view| beside(view, trouble.as_ref())).collect())
+}
+
+/// A module on a host whose database does not work: nothing that it reports is saved.
+fn beside(view: ModuleView, trouble: Option<&Trouble>) -> ModuleView {
+    let Some(trouble) = trouble else { return view };
+    let health = view.health.is_some() || view.state == registry::State::Running;
+    let health = health.then(|| trouble.to_string());
+    ModuleView { health, database: Some(trouble.clone()), ..view }
 }
 
 async fn module(
@@ -67,7 +76,7 @@ async fn module(
 ) -> Result<Json<ModuleView>, Failure> {
     let found = api.registry.get(&name);
     found
-        .map(Json)
+        .map(|view| Json(beside(view, api.store.trouble().as_ref())))
         .ok_or_else(|| Refused::not_found(format!("no module is called {name:?}")).into())
 }
 

@@ -22,4 +22,27 @@ impl Txn {
         done.map_err(StoreError::at("noting a value"))?;
         Ok(known.is_some())
     }
+
+    /// Notes a value unless one is noted; returns the one that is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_once(&mut self, name: &str, value: &str) -> Result<String> {
+        // Without a change, nothing would be returned.
+        let sql = "INSERT INTO notes (name, value) VALUES ($1, $2) \
+                   ON CONFLICT (name) DO UPDATE SET value = value RETURNING value";
+        let noted = sqlx::query_scalar(sql).bind(name).bind(value).fetch_one(&mut *self.inner);
+        noted.await.map_err(StoreError::at("noting a value"))
+    }
+
+    /// Changes a row that means nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn note_probe(&mut self) -> Result<()> {
+        let sql = "INSERT INTO notes (name, value) VALUES ('probe', '0') ON CONFLICT (name) \
+                   DO UPDATE SET value = CASE value WHEN '0' THEN '1' ELSE '0' END";
+        let done = sqlx::query(sql).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("writing to see whether that works")).map(drop)
+    }
 }
