@@ -1,22 +1,24 @@
 //! One session per channel, shared by all connections of the channel, and the way to cut them.
 //!
 //! A connection joins the session before it moves a byte and is a member until it is closed. A
-//! keeper per session opens it, reports the total, and closes it once the last member is gone, so
-//! the last report is exact. Whoever ends a session waits for that. Nothing here knows sockets.
+//! keeper per session opens it and closes it once the last member is gone, so the last report is
+//! exact. What is reported, when, and how much the core allows, is the SDK's `Meter`. It counts what
+//! was delivered; what members have taken for it and not delivered is reserved, so that all of a
+//! channel's connections together never take more than the credit. Nothing here knows sockets.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, SessionId, Status, Usage};
-use privatix_plugin_api::sdk::Core;
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use privatix_plugin_api::message::{ApiError, ClientKey};
+use privatix_plugin_api::sdk::{Core, Meter, MeterOptions};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
-/// The pause before a session that could not be closed is closed again.
-const RETRY: Duration = Duration::from_secs(1);
+/// Credit of which one member may take all.
+const LAST: u64 = 32 * 1024;
 
 /// Why a connection did not become a member.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,7 @@ pub(crate) struct Sessions {
 
 struct Shared {
     core: Core,
-    report: Duration,
+    options: MeterOptions,
     max_members: usize,
     /// After how long without members a session is closed, if at all.
     idle: Option<Duration>,
@@ -55,7 +57,12 @@ struct Live {
 
 struct Session {
     channel: ClientKey,
-    used: AtomicU64,
+    /// Set once it is open.
+    meter: OnceLock<Meter>,
+    /// What members have taken and not delivered yet.
+    reserved: Mutex<u64>,
+    /// Something was given back.
+    returned: Notify,
     phase: watch::Sender<Phase>,
     /// Grows only under the lock of [`Live`].
     members: watch::Sender<usize>,
@@ -77,6 +84,22 @@ enum Phase {
 pub(crate) struct Member {
     session: Arc<Session>,
     phase: watch::Receiver<Phase>,
+    /// Changed while [`Session::reserved`] is locked.
+    share: Mutex<Share>,
+}
+
+/// Of one member.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Share {
+    taken: u64,
+    /// Delivered, which may be ahead: what waits to be read is delivered and not taken.
+    delivered: u64,
+}
+
+impl Share {
+    fn reserved(self) -> u64 {
+        self.taken.saturating_sub(self.delivered)
+    }
 }
 
 impl Sessions {
@@ -87,7 +110,8 @@ impl Sessions {
         idle: Option<Duration>,
     ) -> Self {
         let live = Mutex::default();
-        Self { shared: Arc::new(Shared { core, report, max_members, idle, live }) }
+        let options = MeterOptions { report_every: report, ..MeterOptions::default() };
+        Self { shared: Arc::new(Shared { core, options, max_members, idle, live }) }
     }
 
     /// Joins the channel's session, which is opened if there is none; an older one that is being
@@ -131,7 +155,7 @@ impl Sessions {
         }
         session.members.send_modify(|members| *members += 1);
         let phase = session.phase.subscribe();
-        Ok(Ok(Member { session, phase }))
+        Ok(Ok(Member { session, phase, share: Mutex::default() }))
     }
 
     /// Whether the channel has an open session.
@@ -173,25 +197,82 @@ impl Sessions {
 
 impl Shared {
     fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 }
 
 impl Member {
-    /// Takes up to so much of the credit, for bytes that are about to be read.
-    pub(crate) fn take(&self, most: usize) -> usize {
-        most
+    /// Takes up to so much of the credit, for bytes that are about to be read; waits while there is
+    /// none.
+    pub(crate) async fn take(&self, most: usize) -> usize {
+        loop {
+            let mut limit = self.session.meter.get().map(Meter::limit);
+            let mut returned = pin!(self.session.returned.notified());
+            // From here on no change is missed.
+            returned.as_mut().enable();
+            let taken = self.try_take(most);
+            if taken > 0 {
+                return taken;
+            }
+            let raised = async {
+                match &mut limit {
+                    Some(limit) => limit.changed().await.is_ok(),
+                    None => false,
+                }
+            };
+            tokio::select! {
+                () = returned => {}
+                true = raised => {}
+            }
+        }
     }
 
-    /// Puts back what was taken and not used.
-    pub(crate) fn give_back(&self, _amount: u64) {}
+    /// The same at once; 0 if none is left.
+    pub(crate) fn try_take(&self, most: usize) -> usize {
+        self.with_share(|share, reserved, left| {
+            let taken = allowance(left, reserved, share.reserved()).min(most as u64);
+            share.taken += taken;
+            // No more than `most`, which is a `usize`.
+            usize::try_from(taken).unwrap_or(most)
+        })
+    }
 
-    /// Returns when there may be credit again.
-    pub(crate) async fn may_take(&self) {}
+    /// Gives back what was taken and not used.
+    pub(crate) fn give_back(&self, amount: usize) {
+        if amount > 0 {
+            self.with_share(|share, _, _| share.taken = share.taken.saturating_sub(amount as u64));
+            self.session.returned.notify_waiters();
+        }
+    }
 
-    /// Bytes were delivered.
-    pub(crate) fn count(&self, bytes: u64) {
-        self.session.used.fetch_add(bytes, Relaxed);
+    /// Counts what the member has delivered in all, and what was delivered to this system and waits
+    /// to be read; of that, no more than the credit. Returns what is counted.
+    pub(crate) fn deliver(&self, passed: u64, unread: u64) -> u64 {
+        let delivered = self.with_share(|share, reserved, left| {
+            let certain = passed.saturating_sub(share.delivered);
+            let free = left.map_or(u64::MAX, |left| left.saturating_sub(reserved));
+            let more = (passed + unread).saturating_sub(share.delivered + certain);
+            let more = certain + more.min(free.saturating_sub(certain));
+            share.delivered += more;
+            if let (Some(meter), 1..) = (self.session.meter.get(), more) {
+                meter.record(more);
+            }
+            share.delivered
+        });
+        // It may reserve more now.
+        self.session.returned.notify_waiters();
+        delivered
+    }
+
+    /// Changes the share, given what all members have reserved and what the credit has left.
+    fn with_share<T>(&self, change: impl FnOnce(&mut Share, u64, Option<u64>) -> T) -> T {
+        let mut reserved = lock(&self.session.reserved);
+        let mut share = lock(&self.share);
+        let left = self.session.meter.get().map_or(Some(0), Meter::credit_left);
+        let before = share.reserved();
+        let outcome = change(&mut share, *reserved, left);
+        *reserved = *reserved - before + share.reserved();
+        outcome
     }
 
     /// Returns when the connection has to be closed.
@@ -217,6 +298,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        // What was taken and not delivered is for others.
+        self.with_share(|share, _, _| share.taken = share.delivered);
+        self.session.returned.notify_waiters();
         self.session.members.send_modify(|members| *members -= 1);
     }
 }
@@ -224,7 +308,14 @@ impl Drop for Member {
 impl Session {
     fn new(channel: ClientKey) -> Self {
         let (phase, members) = (watch::Sender::new(Phase::Opening), watch::Sender::new(0));
-        Self { channel, used: AtomicU64::new(0), phase, members }
+        Self {
+            channel,
+            meter: OnceLock::new(),
+            reserved: Mutex::new(0),
+            returned: Notify::new(),
+            phase,
+            members,
+        }
     }
 
     fn allows_use(&self) -> bool {
@@ -283,12 +374,8 @@ struct Kept {
 impl Kept {
     async fn keep(self, peer: Option<SocketAddr>) {
         let (core, channel) = (&self.shared.core, self.session.channel);
-        let id = match core.start_session(channel, peer).await {
-            Ok(started) if started.status.allows_use() => {
-                self.session.open();
-                started.session
-            }
-            Ok(started) => started.session,
+        let started = match core.start_session(channel, peer).await {
+            Ok(started) => started,
             Err(error) => {
                 tracing::info!(%channel, %error, "no session");
                 self.forget();
@@ -296,26 +383,25 @@ impl Kept {
                 return;
             }
         };
-        if self.session.is_open() {
-            self.watch(id).await;
+        let allowed = started.status.allows_use();
+        let meter = Meter::of(core, channel, started, self.shared.options);
+        let meter = self.session.meter.get_or_init(|| meter);
+        if allowed {
+            self.session.open();
+            self.watch(meter).await;
         }
         self.session.cut();
         self.session.is_empty().await;
-        self.finish(id).await;
+        meter.stop().await;
     }
 
-    /// Reports until the session is cut, has to be, or is idle.
-    async fn watch(&self, id: SessionId) {
-        let mut ticks = interval(self.shared.report);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut idle = Box::pin(self.idle());
-        loop {
-            tokio::select! {
-                () = self.session.is_cut() => return,
-                () = &mut idle => return,
-                _ = ticks.tick() => if !self.report(id).await {
-                    return;
-                },
+    /// Returns once the session is cut, has to be, or is idle.
+    async fn watch(&self, meter: &Meter) {
+        tokio::select! {
+            () = self.session.is_cut() => {}
+            () = self.idle() => {}
+            why = meter.ended() => {
+                tracing::debug!(channel = %self.session.channel, %why, "the session ends");
             }
         }
     }
@@ -334,39 +420,6 @@ impl Kept {
                 }
             }
         }
-    }
-
-    /// Reports the usage so far; whether to go on serving.
-    async fn report(&self, id: SessionId) -> bool {
-        match self.update(id).await {
-            Ok(status) => status.allows_use(),
-            Err(error) => {
-                tracing::warn!(channel = %self.session.channel, %error, "usage was not taken");
-                // A later report is the total again, so nothing is lost.
-                error.name == ErrorName::Internal
-            }
-        }
-    }
-
-    /// Reports the last usage and closes the session, for as long as the core only fails.
-    async fn finish(&self, id: SessionId) {
-        while let Err(error) = self.close(id).await {
-            tracing::warn!(channel = %self.session.channel, %error, "the session was not closed");
-            if error.name != ErrorName::Internal {
-                break;
-            }
-            sleep(RETRY).await;
-        }
-    }
-
-    async fn close(&self, id: SessionId) -> Result<Status, ApiError> {
-        self.update(id).await?;
-        self.shared.core.stop_session(self.session.channel, id).await
-    }
-
-    async fn update(&self, id: SessionId) -> Result<Status, ApiError> {
-        let total = Usage::Total(self.session.used.load(Relaxed));
-        self.shared.core.update_session(self.session.channel, id, total).await
     }
 
     fn forget(&self) {
@@ -388,5 +441,42 @@ impl Drop for Kept {
             }
             go
         });
+    }
+}
+
+/// How much a member may take of a credit: all of the last bytes, and of more, so much that it never
+/// has the larger part. One reader that has stopped reading leaves something to the others.
+fn allowance(left: Option<u64>, reserved: u64, own: u64) -> u64 {
+    let Some(left) = left else { return u64::MAX };
+    let free = left.saturating_sub(reserved);
+    if free <= LAST { free } else { free.saturating_sub(own) / 2 }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_member_leaves_credit_to_the_others() {
+        for (left, reserved, own, expected) in [
+            (None, 0, 0, u64::MAX),
+            (Some(0), 0, 0, 0),
+            (Some(1), 0, 0, 1),
+            (Some(LAST), 0, 0, LAST),
+            (Some(LAST), LAST - 1, 0, 1),
+            (Some(LAST), LAST + 1, 0, 0),
+            (Some(4 * LAST), 0, 0, 2 * LAST),
+            // It has half of it.
+            (Some(4 * LAST), 2 * LAST, 2 * LAST, 0),
+            (Some(4 * LAST), LAST, LAST, LAST),
+            // Another one.
+            (Some(4 * LAST), 2 * LAST, 0, LAST),
+        ] {
+            assert_eq!(allowance(left, reserved, own), expected, "{left:?} {reserved} {own}");
+        }
     }
 }

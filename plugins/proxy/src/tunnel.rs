@@ -120,8 +120,7 @@ struct Tunnel<'a> {
     broken: AtomicBool,
     /// Whether what comes from the line is not read now.
     held: AtomicBool,
-    /// What was taken of the credit, and what the member was told.
-    taken: AtomicU64,
+    /// What is counted of it.
     counted: AtomicU64,
     /// Bytes that were read, and that were written, on either side.
     moved: AtomicU64,
@@ -150,7 +149,6 @@ impl<'a> Tunnel<'a> {
             finished: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             held: AtomicBool::new(false),
-            taken: AtomicU64::new(0),
             counted: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             news: Notify::new(),
@@ -208,21 +206,24 @@ impl<'a> Tunnel<'a> {
         loop {
             consume_budget().await;
             way.from.readable().await?;
-            let allowed = self.member.take(buffer.len());
-            if allowed == 0 {
-                let _held = self.hold(way);
-                tokio::select! {
-                    () = self.member.may_take() => continue,
-                    () = is_reset(way.from) => return Err(io::ErrorKind::ConnectionReset.into()),
+            let allowed = match self.member.try_take(buffer.len()) {
+                0 => {
+                    let _held = self.hold(way);
+                    tokio::select! {
+                        allowed = self.member.take(buffer.len()) => allowed,
+                        () = is_reset(way.from) => {
+                            return Err(io::ErrorKind::ConnectionReset.into());
+                        }
+                    }
                 }
-            }
+                allowed => allowed,
+            };
             let read = way.from.try_read(&mut buffer[..allowed]);
             let count = *read.as_ref().unwrap_or(&0);
-            self.member.give_back((allowed - count) as u64);
+            self.member.give_back(allowed - count);
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(count) => {
-                    self.taken.fetch_add(count as u64, Relaxed);
                     self.note(way.read, count);
                     return Ok(count);
                 }
@@ -284,11 +285,8 @@ impl<'a> Tunnel<'a> {
             false => 0,
         };
         let sent = self.sent.load(Relaxed).saturating_sub(waiting);
-        let total = self.received.load(Relaxed) + unread + sent;
-        let before = self.counted.fetch_max(total, Relaxed);
-        if total > before {
-            self.member.count(total - before);
-        }
+        let passed = self.received.load(Relaxed) + sent;
+        self.counted.store(self.member.deliver(passed, unread), Relaxed);
     }
 
     /// Of what waits on the line, the bytes: the end of the data is one of the last.
@@ -369,8 +367,6 @@ impl Drop for Tunnel<'_> {
             Poll::Pending => queue::unsent(self.line),
         };
         self.count_but(self.without_end(queue));
-        let (taken, counted) = (self.taken.load(Relaxed), self.counted.load(Relaxed));
-        self.member.give_back(taken.saturating_sub(counted));
     }
 }
 

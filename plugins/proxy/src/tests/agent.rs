@@ -29,9 +29,9 @@ pub(super) fn settings() -> Settings {
 
 /// An agent with one channel.
 pub(super) struct Shop {
-    core: TestCore,
-    agent: Agent,
-    channel: ClientKey,
+    pub(super) core: TestCore,
+    pub(super) agent: Agent,
+    pub(super) channel: ClientKey,
 }
 
 impl Shop {
@@ -49,12 +49,12 @@ impl Shop {
         wire.ask(request).await
     }
 
-    async fn connect(&self, to: SocketAddr) -> TcpStream {
+    pub(super) async fn connect(&self, to: SocketAddr) -> TcpStream {
         self.ask(&connect_to(to)).await.expect("connected")
     }
 
     /// Ends the channel's session; its usage.
-    async fn settle(&self, sessions: usize) -> u64 {
+    pub(super) async fn settle(&self, sessions: usize) -> u64 {
         timeout(PATIENCE, self.agent.sessions().end(self.channel)).await.expect("ended");
         let (open, count) = self.core.look(self.channel, |channel| {
             (channel.sessions.iter().any(|session| session.open), channel.sessions.len())
@@ -177,6 +177,29 @@ async fn garbage_is_dropped() {
         wire.rest().await;
     }
     shop.connect(echo().await).await;
+}
+
+#[tokio::test]
+async fn bytes_before_the_login_cost_nothing() {
+    let shop = Shop::open(settings()).await;
+    let mut stream = shop.connect(echo().await).await;
+    stream.write_all(b"data").await.expect("sent");
+    stream.read_exact(&mut [0; 4]).await.expect("received");
+    let key = shop.channel.to_string();
+    for said in [
+        &[][..],
+        WITH_LOGIN,
+        &[WITH_LOGIN, &login(&key, "open barley")].concat(),
+        &[WITH_LOGIN, &login(&key, PASSWORD), &[5, 9, 0]].concat(),
+    ] {
+        let mut wire = Wire::open(shop.agent.address).await;
+        let junk = vec![0xa5; 1 << 20];
+        // The agent closes long before all of it is sent.
+        let _ = wire.stream.write_all(&[said, &junk].concat()).await;
+        wire.rest().await;
+    }
+    drop(stream);
+    assert_eq!(shop.settle(1).await, 8);
 }
 
 /// All that a client says before its data.

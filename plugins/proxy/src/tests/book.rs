@@ -27,6 +27,10 @@ pub(super) struct Book {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) status: Status,
+    /// How much may be used in all, if there is a limit.
+    pub(super) paid: Option<u64>,
+    /// Whether every call fails.
+    pub(super) fails: bool,
     pub(super) access: Option<AccessMessage>,
     pub(super) ready: u32,
     pub(super) sessions: Vec<Record>,
@@ -63,7 +67,14 @@ impl TestCore {
     }
 
     pub(super) fn add(&self, key: ClientKey, access: Option<AccessMessage>) {
-        let channel = Channel { status: Status::Active, access, ready: 0, sessions: Vec::new() };
+        let channel = Channel {
+            status: Status::Active,
+            paid: None,
+            fails: false,
+            access,
+            ready: 0,
+            sessions: Vec::new(),
+        };
         self.book.send_modify(|book| drop(book.channels.insert(key, channel)));
     }
 
@@ -88,7 +99,7 @@ impl TestCore {
 
     /// Usage of all sessions of a channel.
     pub(super) fn used(&self, key: ClientKey) -> u64 {
-        self.look(key, |channel| channel.sessions.iter().map(|session| session.used).sum())
+        self.look(key, Channel::used)
     }
 
     /// Waits until none of a channel's sessions is open, of which there were so many; their usage.
@@ -149,7 +160,9 @@ impl Book {
                 let id = SessionId(uuid::Uuid::new_v4());
                 let has_peer = client_address.is_some();
                 channel.sessions.push(Record { id, has_peer, used: 0, open: true });
-                Ok(json!({"session": id, "status": channel.status}))
+                let mut started = channel.reply();
+                started["session"] = json!(id);
+                Ok(started)
             }
             CoreRequest::UpdateSession { client_key, session, usage: Usage::Total(total) } => {
                 let channel = self.channel(client_key)?;
@@ -170,7 +183,8 @@ impl Book {
     }
 
     fn channel(&mut self, key: ClientKey) -> Result<&mut Channel, ErrorName> {
-        self.channels.get_mut(&key).ok_or(ErrorName::ChannelNotFound)
+        let channel = self.channels.get_mut(&key).ok_or(ErrorName::ChannelNotFound)?;
+        if channel.fails { Err(ErrorName::Internal) } else { Ok(channel) }
     }
 }
 
@@ -179,11 +193,17 @@ impl Channel {
         if self.status.allows_use() { Ok(()) } else { Err(ErrorName::NonActiveChannel) }
     }
 
+    pub(super) fn used(&self) -> u64 {
+        self.sessions.iter().map(|session| session.used).sum()
+    }
+
     fn session(&mut self, id: SessionId) -> Result<&mut Record, ErrorName> {
         self.sessions.iter_mut().find(|record| record.id == id).ok_or(ErrorName::SessionNotFound)
     }
 
     fn reply(&self) -> Value {
-        serde_json::to_value(StatusReply::new(self.status)).expect("JSON")
+        let credit = self.paid.map(|paid| paid.saturating_sub(self.used()));
+        let reply = StatusReply { credit, ..StatusReply::new(self.status) };
+        serde_json::to_value(reply).expect("JSON")
     }
 }

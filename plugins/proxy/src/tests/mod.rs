@@ -3,6 +3,7 @@
 mod agent;
 mod book;
 mod both;
+mod credit;
 mod ends;
 mod near;
 mod wire;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::book::PATIENCE;
@@ -56,6 +56,13 @@ impl Wire {
         Self { stream: TcpStream::connect(proxy).await.expect("connected") }
     }
 
+    /// With a system that takes in little that is not read.
+    pub(super) async fn open_narrow(proxy: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("set");
+        Self { stream: socket.connect(proxy).await.expect("connected") }
+    }
+
     pub(super) async fn say(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("sent");
     }
@@ -77,13 +84,16 @@ impl Wire {
 
     /// The answer to a login: 0 if it is accepted.
     pub(super) async fn log_in(proxy: SocketAddr, user: &str, password: &str) -> (Self, u8) {
-        let mut wire = Self::open(proxy).await;
-        wire.say(WITH_LOGIN).await;
-        assert_eq!(wire.hear().await.expect("a method"), [5, 2]);
-        wire.say(&login(user, password)).await;
-        let [version, answer] = wire.hear().await.expect("an answer");
+        Self::open(proxy).await.logged_in(user, password).await
+    }
+
+    pub(super) async fn logged_in(mut self, user: &str, password: &str) -> (Self, u8) {
+        self.say(WITH_LOGIN).await;
+        assert_eq!(self.hear().await.expect("a method"), [5, 2]);
+        self.say(&login(user, password)).await;
+        let [version, answer] = self.hear().await.expect("an answer");
         assert_eq!(version, 1);
-        (wire, answer)
+        (self, answer)
     }
 
     /// The answer to a request: the connection, or the code of the refusal.
