@@ -1,6 +1,9 @@
-//! What lasts is logged when it begins and when it ends, not each time somebody looks.
+//! What lasts is logged when it begins and when it ends, not each time somebody looks; what comes at
+//! any rate is logged now and then.
 
 use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Reasons that are remembered of one episode, so that two that take turns are logged once each.
 const REASONS: usize = 8;
@@ -56,6 +59,40 @@ impl Condition {
     }
 }
 
+/// How often an event that may come at any rate is logged.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// An event that may come at any rate.
+#[derive(Debug)]
+pub struct Seldom {
+    what: &'static str,
+    /// When it was logged last, and how often it has happened since.
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Seldom {
+    /// One that has not happened yet.
+    pub const fn new(what: &'static str) -> Self {
+        Self { what, last: Mutex::new(None) }
+    }
+
+    /// It has happened, for this reason. Returns whether that was logged.
+    pub fn happened(&self, reason: impl Display) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *last {
+            Some((at, more)) if at.elapsed() < EVERY => {
+                *more += 1;
+                false
+            }
+            _ => {
+                let before = last.replace((Instant::now(), 0)).map_or(0, |(_, more)| more);
+                tracing::error!(reason = %reason, not_logged = before, "{}", self.what);
+                true
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +113,13 @@ mod tests {
         }
         let logged = (0..100).filter(|number| condition.holds(number)).count();
         assert_eq!(logged, REASONS, "bounded, whatever the reasons are");
+    }
+
+    #[test]
+    fn what_happens_all_the_time_is_logged_now_and_then() {
+        let seldom = Seldom::new("a drop fell");
+        assert!(seldom.happened("rain"));
+        assert!((0..1000).all(|_| !seldom.happened("rain")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Dependencies point downwards: `cli`, `daemon` → `operator`, `exchange`, `billing`, `standalone`, `modules` → `service` → `store` →
 //! `domain`. See ARCHITECTURE.md.
 
+pub mod backoff;
 pub mod billing;
 pub mod cli;
 pub mod clock;

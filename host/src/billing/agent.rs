@@ -3,14 +3,13 @@
 //! What has changed is judged beside the pass over all channels, which takes a while where there are
 //! many. Both may meet at a channel: each looks at it anew before it changes anything.
 
-use std::future::Future;
-
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::ALL_EVERY;
+use crate::backoff::Backoff;
+use crate::condition::Condition;
 use crate::service::Service;
-use crate::store::StoreError;
 
 /// Judges channels until shutdown.
 pub async fn run(service: Service, mut shutdown: watch::Receiver<bool>) {
@@ -22,23 +21,25 @@ pub async fn run(service: Service, mut shutdown: watch::Receiver<bool>) {
 }
 
 async fn judge_all(service: &Service) {
+    let mut failing = Condition::new(NOT_JUDGED);
     let mut all = interval(ALL_EVERY);
     all.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         all.tick().await;
-        judged(service.bill_all(false)).await;
+        failing.note(service.bill_all(false).await);
     }
 }
 
 async fn judge_changed(service: &Service) {
+    let (mut failing, mut backoff) = (Condition::new(NOT_JUDGED), Backoff::default());
     loop {
         service.billing_wanted().await;
-        judged(service.bill_changed()).await;
+        match failing.note(service.bill_changed().await) {
+            Some(_) => backoff.worked(&()),
+            // What was not judged now is with the next pass over all.
+            None => sleep_until(backoff.failed(())).await,
+        }
     }
 }
 
-async fn judged<T>(pass: impl Future<Output = Result<T, StoreError>>) {
-    if let Err(error) = pass.await {
-        tracing::error!(error = crate::chain(&error), "channels were not judged");
-    }
-}
+const NOT_JUDGED: &str = "channels are not judged";

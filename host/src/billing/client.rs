@@ -3,7 +3,7 @@
 //!
 //! One request of a channel is under way at a time, only so many of an agent's, and only so many of
 //! all, so that an agent that does not answer holds up nobody else's payments. When a cheque is sent
-//! again stands in the database.
+//! again stands in the database; where that cannot be noted, in memory.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ALL_EVERY;
+use crate::backoff::Backoff;
+use crate::condition::Condition;
 use crate::domain::signed::Kind;
 use crate::exchange::peer::Peer;
 use crate::service::{Question, Refused, Service};
@@ -42,12 +44,16 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
         paces: HashMap::new(),
         busy: HashMap::new(),
         requests: JoinSet::new(),
+        unsaved: Backoff::default(),
+        unbilled: Condition::new("channels are not billed"),
+        unread: Condition::new("unsent cheques are not read"),
+        unnoted: Condition::new("it is not noted when cheques are sent again"),
     };
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What a node that was killed has left undone may be of channels that are over.
     let mut all_at = Instant::now();
-    payer.note(payer.service.bill_all(true).await);
+    let mut over_too = !payer.note(payer.service.bill_all(true).await);
     loop {
         let next_payment = payer.pay_what_is_due().await;
         payer.ask_what_is_owed();
@@ -56,7 +62,7 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
             _ = tick.tick() => {
                 if all_at.elapsed() >= ALL_EVERY {
                     all_at = Instant::now();
-                    payer.note(payer.service.bill_all(false).await);
+                    over_too &= !payer.note(payer.service.bill_all(over_too).await);
                 }
             }
             () = payer.service.billing_wanted() => {
@@ -78,6 +84,11 @@ struct Payer {
     /// Channels with a request under way, and to whom.
     busy: HashMap<ClientKey, String>,
     requests: JoinSet<Done>,
+    /// Channels whose payments cannot be noted; they are paid again later all the same.
+    unsaved: Backoff<ClientKey>,
+    unbilled: Condition,
+    unread: Condition,
+    unnoted: Condition,
 }
 
 /// When a channel's agent may be asked, and paid, again.
@@ -91,24 +102,30 @@ struct Pace {
 struct Done {
     channel: ClientKey,
     pace: Pace,
+    /// Whether what became of a payment is in the database; none after a question.
+    saved: Option<Result<(), StoreError>>,
 }
 
 impl Payer {
-    fn note(&mut self, asked_for: Result<Vec<Question>, StoreError>) {
-        match asked_for {
-            Ok(questions) => self
-                .to_ask
-                .extend(questions.into_iter().map(|Question { channel, agent }| (channel, agent))),
-            Err(error) => {
-                tracing::error!(error = crate::chain(&error), "channels were not billed");
-            }
-        }
+    /// Returns whether channels were billed.
+    fn note(&mut self, asked_for: Result<Vec<Question>, StoreError>) -> bool {
+        let Some(questions) = self.unbilled.note(asked_for) else { return false };
+        let questions = questions.into_iter();
+        self.to_ask.extend(questions.map(|Question { channel, agent }| (channel, agent)));
+        true
     }
 
     /// A request that panicked leaves its channel busy: better unpaid than paid for in a loop.
     fn done(&mut self, done: Option<Done>) {
-        let Some(Done { channel, pace }) = done else { return };
+        let Some(Done { channel, mut pace, saved }) = done else { return };
         self.busy.remove(&channel);
+        if let Some(saved) = saved {
+            match self.unnoted.note(saved) {
+                Some(()) => self.unsaved.worked(&channel),
+                // It is due still, as far as the database knows.
+                None => pace.pay = pace.pay.max(self.unsaved.failed(channel)),
+            }
+        }
         self.paces.insert(channel, pace);
     }
 
@@ -118,13 +135,8 @@ impl Payer {
         self.paces.retain(|_, pace| pace.ask.max(pace.pay) > now);
         let full: Vec<&str> =
             self.busy.values().map(String::as_str).filter(|agent| self.is_full(agent)).collect();
-        let due = match self.service.cheques_due(&full).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::error!(error = crate::chain(&error), "unsent cheques were not read");
-                return None;
-            }
-        };
+        let due = self.service.cheques_due(&full).await;
+        let due = self.unread.note(due)?;
         let mut next: Option<Instant> = None;
         for DueCheque { agent, cheque } in due {
             let channel = cheque.channel;
@@ -182,19 +194,20 @@ fn far() -> Instant {
 
 async fn pay(service: Service, peer: Peer, cheque: ChequeRow) -> Done {
     let channel = cheque.channel;
-    let sent = send(&service, &peer, &cheque).await;
-    let Err(why) = sent else {
-        let again = Instant::now() + AGAIN;
-        return Done { channel, pace: Pace { ask: again, pay: again } };
+    let why = match send(&service, &peer, &cheque).await {
+        Ok(()) => {
+            let again = Instant::now() + AGAIN;
+            let pace = Pace { ask: again, pay: again };
+            return Done { channel, pace, saved: Some(Ok(())) };
+        }
+        Err(why) => why,
     };
     tracing::warn!(%channel, balance = cheque.balance, why, "a cheque was not acknowledged");
     // Whatever it was, the agent's own signed account says how things stand. It is asked first: who
     // answers is not away, and what he did not take is not pressed on him.
     let heard = account(&service, &peer, channel).await;
-    if let Err(error) = service.cheque_failed(&cheque, &why, heard.is_err()).await {
-        tracing::error!(error = crate::chain(&error), "a failure was not noted");
-    }
-    asked(channel, heard)
+    let saved = service.cheque_failed(&cheque, &why, heard.is_err()).await;
+    Done { saved: Some(saved), ..asked(channel, heard) }
 }
 
 async fn send(service: &Service, peer: &Peer, cheque: &ChequeRow) -> Result<(), String> {
@@ -228,7 +241,7 @@ fn asked(channel: ClientKey, heard: Result<(), String>) -> Done {
             ASK_AGAIN_LATER
         }
     };
-    Done { channel, pace: Pace { ask: now + pause, pay: now } }
+    Done { channel, pace: Pace { ask: now + pause, pay: now }, saved: None }
 }
 
 fn say(refused: Refused) -> String {

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::rate::network;
+use crate::condition::Seldom;
 
 /// How long to wait where the system has no descriptor left.
 const RETRY: Duration = Duration::from_secs(1);
@@ -53,7 +54,8 @@ impl Places {
                     None => tracing::debug!(%address, "closed: too many connections"),
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "no connection could be accepted");
+                    static UNABLE: Seldom = Seldom::new("connections are not accepted");
+                    UNABLE.happened(&error);
                     sleep(RETRY).await;
                 }
             }

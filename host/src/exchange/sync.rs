@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::peer::Peer;
 use super::visit::{Errand, Visit, Visited};
+use crate::condition::Condition;
 use crate::service::{Cancelling, Service};
 
 /// An agent that does not answer is asked less and less often, up to this.
@@ -37,6 +38,11 @@ pub async fn run(
         pauses: HashMap::new(),
         visited: HashSet::new(),
         visits: JoinSet::new(),
+        unread: [
+            Condition::new("orders are not sent"),
+            Condition::new("cancellations are not sent"),
+            Condition::new("channels are not followed"),
+        ],
     };
     loop {
         changes.borrow_and_update();
@@ -64,6 +70,8 @@ struct Sync {
     /// Agents that are being visited, by URL.
     visited: HashSet<String>,
     visits: JoinSet<Visited>,
+    /// Whether orders, cancellations and channels cannot be read.
+    unread: [Condition; 3],
 }
 
 struct Pause {
@@ -74,9 +82,12 @@ struct Pause {
 impl Sync {
     /// Sets out to the agents for whom something is to be done by now.
     async fn round(&mut self) {
-        let errands = self.errands().await;
-        let all: HashSet<String> = errands.iter().map(|(_, errand)| errand.name()).collect();
-        self.pauses.retain(|name, _| all.contains(name));
+        let (errands, complete) = self.errands().await;
+        // What could not be read may wait for its turn still.
+        if complete {
+            let all: HashSet<String> = errands.iter().map(|(_, errand)| errand.name()).collect();
+            self.pauses.retain(|name, _| all.contains(name));
+        }
         let mut by_agent: BTreeMap<String, Vec<Errand>> = BTreeMap::new();
         for (exchange, errand) in errands {
             if !self.visited.contains(&exchange) && !self.pauses(&errand.name()) {
@@ -94,33 +105,31 @@ impl Sync {
         }
     }
 
-    /// All that is to be done, now or later, and at which URL.
-    async fn errands(&self) -> Vec<(String, Errand)> {
+    /// All that is to be done, now or later, and at which URL; and whether that is really all.
+    async fn errands(&mut self) -> (Vec<(String, Errand)>, bool) {
         let mut errands = Vec::new();
-        match self.service.orders_waiting().await {
-            Ok(orders) => errands.extend(
-                orders
-                    .into_iter()
-                    .map(|(hash, message, exchange)| (exchange, Errand::Order { hash, message })),
-            ),
-            Err(error) => tracing::error!(%error, "orders were not sent"),
-        }
-        match self.service.orders_cancelling().await {
-            Ok(orders) => errands.extend(orders.into_iter().map(|order| {
-                let Cancelling { order: hash, message, exchange } = order;
-                (exchange, Errand::Cancel { hash, message })
-            })),
-            Err(error) => tracing::error!(%error, "cancellations were not sent"),
-        }
-        match self.service.channels_followed().await {
-            Ok(channels) => errands.extend(
-                channels
-                    .into_iter()
-                    .map(|followed| (followed.exchange.clone(), Errand::Channel(followed))),
-            ),
-            Err(error) => tracing::error!(%error, "channels were not followed"),
-        }
-        errands
+        let [no_orders, no_cancellations, no_channels] = &mut self.unread;
+        let orders = no_orders.note(self.service.orders_waiting().await);
+        let cancelling = no_cancellations.note(self.service.orders_cancelling().await);
+        let channels = no_channels.note(self.service.channels_followed().await);
+        let all = orders.is_some() && cancelling.is_some() && channels.is_some();
+        errands.extend(
+            orders
+                .into_iter()
+                .flatten()
+                .map(|(hash, message, exchange)| (exchange, Errand::Order { hash, message })),
+        );
+        errands.extend(cancelling.into_iter().flatten().map(|order| {
+            let Cancelling { order: hash, message, exchange } = order;
+            (exchange, Errand::Cancel { hash, message })
+        }));
+        errands.extend(
+            channels
+                .into_iter()
+                .flatten()
+                .map(|followed| (followed.exchange.clone(), Errand::Channel(followed))),
+        );
+        (errands, all)
     }
 
     fn pauses(&self, name: &str) -> bool {

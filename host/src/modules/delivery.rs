@@ -13,8 +13,10 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::router::Router;
+use crate::backoff::Backoff;
+use crate::condition::Condition;
 use crate::service::{Answer, Service};
-use crate::store::PendingCommand;
+use crate::store::{PendingCommand, StoreError};
 
 /// Commands of one product under way at once, so that a module that hangs keeps no other waiting.
 const AT_ONCE: usize = 64;
@@ -26,37 +28,38 @@ const TICK: Duration = Duration::from_secs(1);
 pub async fn run(service: Service, router: Arc<Router>, mut shutdown: watch::Receiver<bool>) {
     let mut outbox = service.outbox();
     let mut under_way: HashMap<ClientKey, Uuid> = HashMap::new();
-    let mut deliveries: JoinSet<ClientKey> = JoinSet::new();
+    let mut deliveries: JoinSet<Delivered> = JoinSet::new();
+    let mut again = Backoff::default();
+    let mut untimed = Condition::new("time-outs are not applied");
+    let mut unread = Condition::new("the outbox is not read");
+    let mut unwritten = Condition::new("the outbox is not written");
+    let mut unsaved = Condition::new("answers of modules are not saved");
     loop {
         outbox.borrow_and_update();
-        if let Err(error) = service.channels_tick().await {
-            tracing::error!(error = crate::chain(&error), "time-outs were not applied");
-        }
+        untimed.note(service.channels_tick().await);
         let mut waiting = Vec::new();
-        match service.commands().await {
-            Err(error) => {
-                tracing::error!(error = crate::chain(&error), "the outbox was not read");
-            }
-            Ok(commands) => {
-                for command in commands {
-                    if command.start && router.route(command.product).is_none() {
-                        // Told when its module comes up; it must not stand in the way of others.
-                        waiting.push(command);
-                    } else if has_room(&under_way, &command) {
-                        under_way.insert(command.channel, command.product);
-                        deliveries.spawn(deliver(service.clone(), Arc::clone(&router), command));
-                    }
-                }
+        for command in unread.note(service.commands().await).unwrap_or_default() {
+            if command.start && router.route(command.product).is_none() {
+                // Told when its module comes up; it must not stand in the way of others.
+                waiting.push(command);
+            } else if has_room(&under_way, &command) && again.is_ready(&command.channel) {
+                under_way.insert(command.channel, command.product);
+                deliveries.spawn(deliver(service.clone(), Arc::clone(&router), command));
             }
         }
-        if let Err(error) = service.commands_wait(&waiting).await {
-            tracing::error!(error = crate::chain(&error), "the outbox was not written");
-        }
+        unwritten.note(service.commands_wait(&waiting).await);
         tokio::select! {
             _ = outbox.changed() => {}
             () = tokio::time::sleep(TICK) => {}
             Some(done) = deliveries.join_next() => match done {
-                Ok(channel) => { under_way.remove(&channel); }
+                Ok(Delivered { channel, saved }) => {
+                    under_way.remove(&channel);
+                    match unsaved.note(saved) {
+                        Some(()) => again.worked(&channel),
+                        // It is due still, as far as the database knows.
+                        None => drop(again.failed(channel)),
+                    }
+                }
                 // Which channel it was is not known any more: all may be told again.
                 Err(error) => {
                     tracing::error!(%error, "a delivery broke off");
@@ -68,17 +71,23 @@ pub async fn run(service: Service, router: Arc<Router>, mut shutdown: watch::Rec
     }
 }
 
+/// A command that was told, or could not be.
+struct Delivered {
+    channel: ClientKey,
+    /// Whether what came of it is in the database.
+    saved: Result<(), StoreError>,
+}
+
 fn has_room(under_way: &HashMap<ClientKey, Uuid>, command: &PendingCommand) -> bool {
     let of_product = || under_way.values().filter(|product| **product == command.product).count();
     !under_way.contains_key(&command.channel) && of_product() < AT_ONCE
 }
 
-async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand) -> ClientKey {
+async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand) -> Delivered {
     let channel = command.channel;
     let answer = match router.route(command.product) {
         Some(generation) if command.start => match generation.start(channel).await {
             Ok(Started::Ready) => Answer::Ready,
-            Ok(Started::Later) if generation.is_only_told() => Answer::Told,
             Ok(Started::Later) => Answer::Later,
             // Replaced meanwhile: the next generation is told.
             Err(error) if error.is_stopped() => return wait_a_tick(channel).await,
@@ -90,18 +99,14 @@ async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand)
             Err(error) => Answer::Failed(crate::chain(&error)),
         },
         // The module has just gone; a start waits for the next one, a stop not for ever.
-        None if command.start => return channel,
+        None if command.start => return Delivered { channel, saved: Ok(()) },
         None => Answer::NoModule,
     };
-    if let Err(error) = service.command_answered(&command, answer).await {
-        tracing::error!(%channel, error = crate::chain(&error), "an answer was not saved");
-        return wait_a_tick(channel).await;
-    }
-    channel
+    Delivered { channel, saved: service.command_answered(&command, answer).await }
 }
 
 /// Keeps what cannot be done now from being tried without pause.
-async fn wait_a_tick(channel: ClientKey) -> ClientKey {
+async fn wait_a_tick(channel: ClientKey) -> Delivered {
     tokio::time::sleep(TICK).await;
-    channel
+    Delivered { channel, saved: Ok(()) }
 }

@@ -4,9 +4,8 @@
 //! true is what a scan finds, and one is made now and then without any event.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 use super::lifecycle::Context;
 use super::package::{self, PackageFiles, Scan};
 use super::supervisor::Supervisor;
+use crate::condition::Condition;
 
 /// A slow copy makes an event for each write; scans are not made more often than this.
 const BREATH: Duration = Duration::from_millis(10);
@@ -30,19 +30,20 @@ pub(super) async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let look = Arc::new(Notify::new());
-    let mut eyes = Eyes { directory: directory.clone(), look: Arc::clone(&look), watched: None };
+    let mut eyes = Eyes {
+        directory: directory.clone(),
+        look: Arc::clone(&look),
+        watched: None,
+        blind: Condition::new("the plugins directory cannot be watched, only scanned"),
+    };
     let mut flock =
         Flock { context, shutdown: shutdown.clone(), files: HashMap::new(), tasks: JoinSet::new() };
-    let mut last_error = None;
+    let mut unread = Condition::new("the plugins directory cannot be read");
     loop {
         eyes.open();
-        match package::scan(&directory) {
-            Ok(scan) => {
-                last_error = None;
-                flock.hand_out(scan);
-            }
-            // Running modules go on: a directory that cannot be read is not an empty one.
-            Err(error) => complain(&mut last_error, &directory, &error),
+        // Running modules go on: a directory that cannot be read is not an empty one.
+        if let Some(scan) = unread.note(package::scan(&directory)) {
+            flock.hand_out(scan);
         }
         tokio::time::sleep(BREATH).await;
         tokio::select! {
@@ -54,19 +55,12 @@ pub(super) async fn run(
     while flock.tasks.join_next().await.is_some() {}
 }
 
-fn complain(last: &mut Option<String>, directory: &Path, error: &io::Error) {
-    let text = error.to_string();
-    if last.as_ref() != Some(&text) {
-        tracing::error!(directory = %directory.display(), error = text, "the plugins directory cannot be read");
-        *last = Some(text);
-    }
-}
-
 /// The watch on the directory, made anew when the directory is another one.
 struct Eyes {
     directory: PathBuf,
     look: Arc<Notify>,
     watched: Option<((u64, u64), RecommendedWatcher)>,
+    blind: Condition,
 }
 
 impl Eyes {
@@ -88,13 +82,8 @@ impl Eyes {
             watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
-        match watcher {
-            Ok(watcher) => self.watched = Some((identity, watcher)),
-            // The rescan still finds everything, only later.
-            Err(error) => {
-                tracing::warn!(%error, "the plugins directory cannot be watched, only scanned")
-            }
-        }
+        // Without it, the rescan still finds everything, only later.
+        self.watched = self.blind.note(watcher).map(|watcher| (identity, watcher));
     }
 }
 

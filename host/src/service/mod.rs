@@ -55,11 +55,12 @@ pub use self::token::{NewToken, Proof};
 use self::usage::UsageWriter;
 pub use self::view::{ChannelView, SessionView};
 use crate::clock;
+use crate::condition::Seldom;
 use crate::config::OrderPolicy;
 use crate::domain::billing::{Terms, Tolerance};
 use crate::domain::identity::Identity;
 use crate::domain::template::{Template, TemplateKind};
-use crate::store::{ChannelRow, ProductUpsert, Store, StoreError, TemplateRow};
+use crate::store::{ChannelRow, Fault, ProductUpsert, Store, StoreError, TemplateRow};
 
 /// See the module's documentation. Cheap to clone.
 #[derive(Clone)]
@@ -322,8 +323,18 @@ fn reporting(reporting: UsageReporting) -> &'static str {
     }
 }
 
+/// While the database fails, whoever calls again meets the same fault: it is logged now and then.
+/// A statement that failed by itself is a fault of its own each time.
+fn log(error: &StoreError, many: &Seldom) {
+    match error.fault() {
+        Fault::Other => tracing::error!(error = crate::chain(error), "a statement failed"),
+        _ => drop(many.happened(crate::chain(error))),
+    }
+}
+
 /// What went wrong is for the log, not for the caller.
 fn internal(error: StoreError) -> ApiError {
-    tracing::error!(error = crate::chain(&error), "a call failed");
+    static FAILED: Seldom = Seldom::new("calls of modules fail");
+    log(&error, &FAILED);
     ErrorName::Internal.into()
 }

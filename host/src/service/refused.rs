@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelError;
+use crate::condition::Seldom;
 use crate::domain::present::clip;
 use crate::store::StoreError;
 
@@ -53,6 +54,10 @@ impl Refused {
     /// A failure of this node's own; details are for the log alone.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = crate::chain(error), "a request failed");
+        Self::without_details()
+    }
+
+    fn without_details() -> Self {
         Self::new("Internal", "the node failed; its log says more")
     }
 }
@@ -67,7 +72,9 @@ impl std::error::Error for Refused {}
 
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
-        Self::internal(&error)
+        static FAILED: Seldom = Seldom::new("requests fail");
+        super::log(&error, &FAILED);
+        Self::without_details()
     }
 }
 

@@ -24,6 +24,7 @@ use super::desk::Desk;
 use super::rpc::Failure;
 use super::socket::Connection;
 use super::{http, max_message};
+use crate::condition::Seldom;
 use crate::exchange::tls::{Certificate, Handshake};
 
 /// How long a request's headers may take, and how long a connection may be kept between requests.
@@ -132,7 +133,9 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
                 return (stream, address, Place::new(permit));
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection of a standalone module could be accepted");
+                static UNABLE: Seldom =
+                    Seldom::new("connections of standalone modules are not accepted");
+                UNABLE.happened(&error);
                 sleep(RETRY).await;
             }
         }
