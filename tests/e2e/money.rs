@@ -4,6 +4,7 @@ mod deal;
 mod ends;
 mod kills;
 mod lag;
+mod pace;
 mod refusals;
 
 use std::fs;

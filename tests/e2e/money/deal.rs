@@ -113,7 +113,12 @@ pub(super) fn order(pair: &Pair, package: &Package, terms: &Value, deposit: u64)
     let agent: IdentityView = pair.agent_identity();
     let fetch = json!({ "url": agent.exchange, "agent": agent.fingerprint });
     let _: Value = pair.client.post("/v1/offerings/fetch", &fetch).expect("fetched");
-    let order = json!({ "offering": offering.hash, "deposit": deposit, "hold": false });
+    order_of(pair, &offering.hash, deposit)
+}
+
+/// Has the client order what it has fetched.
+pub(super) fn order_of(pair: &Pair, offering: &str, deposit: u64) -> ClientKey {
+    let order = json!({ "offering": offering, "deposit": deposit, "hold": false });
     let order: OrderView = pair.client.post("/v1/orders", &order).expect("ordered");
     pair.accepted(&order)
 }
