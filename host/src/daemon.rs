@@ -64,7 +64,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
         peer: peer.clone(),
     };
     let listener = operator::listen(&config.socket)?;
-    let desk = Desk { service: service.clone(), router: modules.router.clone() };
+    let desk = Desk::new(service.clone(), modules.router.clone());
     let (stop, stopped) = watch::channel(false);
     let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
     let billing = tokio::spawn(billing_run(service.clone(), peer.clone(), stopped.clone()));

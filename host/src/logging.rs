@@ -1,8 +1,12 @@
-//! The node's own log: to standard error, as text or JSON, filtered by `log.level`.
+//! The node's own log: to standard error, as text or JSON, filtered by `log.level`. Each event is one
+//! line, whatever it quotes (`line.rs`); who is a stranger has a rate (`flow.rs`).
 //!
 //! Stricter than the filter's own parser in one thing: a lone word has to be a level, because
 //! `inof` would otherwise be taken for the name of a target and nothing would ever be logged.
 //! Not here: how the events of modules get into this log.
+
+mod flow;
+mod line;
 
 use privatix_plugin_api::message::LogLevel;
 use tracing::field::FieldSet;
@@ -16,6 +20,9 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub(crate) use self::flow::{Admission, Flow};
+pub(crate) use self::line::cut;
+use self::line::{Form, Lines};
 use crate::config::{Log, LogFormat};
 
 /// Why there is no log.
@@ -79,7 +86,7 @@ pub fn module_level(log: &Log) -> LogLevel {
     let_through.next().map_or(LogLevel::Error, |(_, level, _)| *level)
 }
 
-fn subscriber<W>(
+pub(crate) fn subscriber<W>(
     log: &Log,
     terminal: bool,
     writer: W,
@@ -87,7 +94,12 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = fmt::layer().with_writer(writer);
+    let form = match log.format {
+        LogFormat::Auto => Form::Text { coloured: terminal },
+        LogFormat::Text => Form::Text { coloured: false },
+        LogFormat::Json => Form::Json,
+    };
+    let lines = fmt::layer().with_writer(Lines::new(writer, form));
     let lines = match log.format {
         LogFormat::Auto => lines.with_ansi(terminal).boxed(),
         LogFormat::Text => lines.with_ansi(false).boxed(),
@@ -196,6 +208,20 @@ mod tests {
             let text = written(&log("info", format), terminal);
             assert_eq!(text.contains('\u{1b}'), coloured, "{format:?} {terminal}: {text}");
             assert!(text.contains("second"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_it_quotes() {
+        for (format, terminal) in [
+            (LogFormat::Auto, true),
+            (LogFormat::Auto, false),
+            (LogFormat::Text, true),
+            (LogFormat::Json, false),
+        ] {
+            let text = written(&log("info", format), terminal);
+            assert_eq!(text.lines().count(), 2, "{format:?} {terminal}: {text}");
+            assert!(!text.contains("\u{1b}[31m"), "the colour of a field: {text:?}");
         }
     }
 

@@ -34,6 +34,8 @@ pub enum ErrorName {
     BadRequest,
     /// A standalone module's subscription that is over.
     SubscriptionNotFound,
+    /// So much of the product's waits already; later there is room again.
+    TooManyWaiting,
     /// An error of a newer Service API.
     #[serde(other)]
     Unknown,
@@ -61,6 +63,7 @@ impl ErrorName {
             Self::UsageWentBackwards => "usage went backwards",
             Self::BadRequest => "bad request",
             Self::SubscriptionNotFound => "subscription not found",
+            Self::TooManyWaiting => "too many waiting",
             Self::Unknown => "unknown error",
         }
     }
@@ -171,6 +174,7 @@ mod tests {
             (ErrorName::UsageWentBackwards, 1_236_234, "usage went backwards"),
             (ErrorName::BadRequest, 1_236_235, "bad request"),
             (ErrorName::SubscriptionNotFound, 1_236_236, "subscription not found"),
+            (ErrorName::TooManyWaiting, 1_236_237, "too many waiting"),
         ] {
             assert_eq!((name.number(), name.text()), (number, text));
         }

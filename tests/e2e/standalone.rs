@@ -8,5 +8,6 @@ mod hostile;
 mod package;
 mod parrot;
 mod proxy;
+mod shares;
 mod tls;
 mod token;

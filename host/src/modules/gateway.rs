@@ -11,12 +11,11 @@ use abi_stable::erased_types::TD_Opaque;
 use privatix_plugin_api::abi::{
     Bytes, CoreInterface, CoreInterface_TO, CoreObject, Future, FutureExt,
 };
-use privatix_plugin_api::message::{
-    ApiError, CoreRequest, Done, ErrorName, LogEvent, LogLevel, Reply, decode, encode,
-};
+use privatix_plugin_api::message::{ApiError, CoreRequest, Done, ErrorName, Reply, decode, encode};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::voice::Voice;
 use crate::service::{Caller, Service};
 
 /// Calls of one module that may be worked on at once; further ones wait their turn.
@@ -50,13 +49,15 @@ struct Inner {
     service: Service,
     caller: Caller,
     turns: Semaphore,
+    voice: Voice,
 }
 
 impl Gateway {
     /// The object to hand to `create`; its work is done on the current runtime.
     pub fn object(service: Service, caller: Caller, gate: Arc<Gate>) -> CoreObject {
         let turns = Semaphore::new(AT_ONCE);
-        let inner = Arc::new(Inner { gate, service, caller, turns });
+        let voice = Voice::new(&caller.name);
+        let inner = Arc::new(Inner { gate, service, caller, turns, voice });
         let gateway = Self { inner, runtime: Handle::current() };
         CoreInterface_TO::from_value(gateway, TD_Opaque)
     }
@@ -67,7 +68,7 @@ impl CoreInterface for Gateway {
         let request = match decode::<CoreRequest>(&request) {
             Ok(CoreRequest::Log(event)) => {
                 // At once, so that what a module says is not lost with it.
-                log(&self.inner.caller.name, &event);
+                self.inner.voice.say(&event);
                 return ready(encode(&Reply::<_, ApiError>::Ok(Done {})));
             }
             Ok(request) => request,
@@ -104,26 +105,4 @@ fn ready(reply: Vec<u8>) -> Future<Bytes<u8>> {
 
 fn refusal(error: ApiError) -> Vec<u8> {
     encode(&Reply::<(), _>::Error(error))
-}
-
-/// The module's event as one of the host's, under the target `module`.
-fn log(module: &str, event: &LogEvent) {
-    let LogEvent { level, target, message, fields } = event;
-    let fields = (!fields.is_empty()).then(|| {
-        let pairs: Vec<_> = fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        pairs.join(" ")
-    });
-    let at = target.as_str();
-    macro_rules! emit {
-        ($level:ident) => {
-            tracing::event!(target: "module", tracing::Level::$level, module, at, fields, "{message}")
-        };
-    }
-    match level {
-        LogLevel::Error => emit!(ERROR),
-        LogLevel::Warn => emit!(WARN),
-        LogLevel::Info => emit!(INFO),
-        LogLevel::Debug => emit!(DEBUG),
-        LogLevel::Trace => emit!(TRACE),
-    }
 }

@@ -16,17 +16,15 @@ use privatix_plugin_api::message::{
 use privatix_plugin_api::{Fault, FaultKind};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::gateway::Gate;
 use super::registry::{ConnectionView, Registry};
 use crate::clock;
+use crate::logging::{Admission, Flow};
 use crate::service::Caller;
-
-/// Calls of one module that may be worked on at once; further ones wait their turn.
-const AT_ONCE: usize = 1024;
 
 /// How long a program that asks for commands now and then counts as there after it has asked last.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -91,8 +89,9 @@ pub struct Line {
     gate: Arc<Gate>,
     card: Value,
     registry: Arc<Registry>,
-    turns: Semaphore,
     inner: Mutex<Inner>,
+    /// Notes in the log about its program.
+    notes: Flow,
 }
 
 #[derive(Default)]
@@ -133,9 +132,8 @@ impl Line {
         registry: Arc<Registry>,
     ) -> Self {
         let card = serde_json::to_value(card).unwrap_or_default();
-        let turns = Semaphore::new(AT_ONCE);
         let inner = Mutex::default();
-        let line = Self { caller, core, gate, card, registry, turns, inner };
+        let line = Self { caller, core, gate, card, registry, notes: Flow::new(), inner };
         line.show(false);
         line
     }
@@ -153,11 +151,6 @@ impl Line {
     /// A call of the Service API, as bytes both ways.
     pub async fn ask(&self, request: Vec<u8>) -> Bytes<u8> {
         self.core.call(Bytes::from(request)).await
-    }
-
-    /// Turns of calls that do not go that way.
-    pub fn turns(&self) -> &Semaphore {
-        &self.turns
     }
 
     /// From now on this subscription is told; the one before it ends. The program serves these
@@ -182,7 +175,7 @@ impl Line {
                 before.end(Ended::Renewed);
             } else {
                 before.end(Ended::TakenOver);
-                tracing::info!(module = self.caller.name, "another program has taken over");
+                self.note("another program has taken over");
             }
         }
         if let Some(serving) = serving {
@@ -190,7 +183,7 @@ impl Line {
             inner.descriptions.clear();
         }
         self.show(true);
-        tracing::info!(module = self.caller.name, "connected");
+        self.note("connected");
         Ok(subscription)
     }
 
@@ -208,7 +201,7 @@ impl Line {
         }
         inner.current = None;
         self.show(false);
-        tracing::warn!(module = self.caller.name, "not connected any more");
+        self.note("not connected any more");
     }
 
     /// Ends it for good.
@@ -355,6 +348,19 @@ impl Line {
                 _ => json(&Done {}),
             };
             self.answered(subscription, number, answer, None);
+        }
+    }
+
+    /// Notes what its program does, unless it does so without end.
+    fn note(&self, what: &'static str) {
+        let module = &self.caller.name;
+        match self.notes.admit(what.len()) {
+            Admission::Write { skipped: 0 } => tracing::info!(module, "{what}"),
+            Admission::Write { skipped } => tracing::warn!(module, skipped, "{what}"),
+            Admission::FirstSkipped => {
+                tracing::warn!(module, "its program comes and goes without end: no longer noted");
+            }
+            Admission::Skipped => {}
         }
     }
 

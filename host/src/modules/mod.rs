@@ -25,6 +25,7 @@ pub mod problem;
 pub mod registry;
 pub mod router;
 mod supervisor;
+mod voice;
 mod watch;
 
 use std::fs::{self, DirBuilder};

@@ -33,6 +33,11 @@ impl Router {
 
     /// The same, waited for a little: a module that is coming up or being replaced is not gone.
     pub async fn line_soon(&self, product: Uuid) -> Option<Arc<Line>> {
+        self.line_within(product, COMING_UP).await
+    }
+
+    /// The same, waited for so long.
+    pub async fn line_within(&self, product: Uuid, patience: Duration) -> Option<Arc<Line>> {
         let mut opened = self.opened.subscribe();
         let wait = async {
             loop {
@@ -43,7 +48,7 @@ impl Router {
                 }
             }
         };
-        timeout(COMING_UP, wait).await.ok().flatten()
+        timeout(patience, wait).await.ok().flatten()
     }
 
     fn generation(&self, product: Uuid) -> Option<Arc<Generation>> {

@@ -11,6 +11,7 @@ use super::usage::Reported;
 use super::{Caller, CoreReply, OfferingView, Refused, Service, internal};
 use crate::clock;
 use crate::domain::status::Event;
+use crate::logging::Admission;
 use crate::store::{ChannelRow, SessionRow};
 
 impl Service {
@@ -47,8 +48,11 @@ impl Service {
                 Err(error)
             }
             Err(error) => {
-                tracing::warn!(module = caller.name, channel = %key, amount, %error,
-                    "dropped a report of usage: the channel has no session that takes it");
+                // An adapter may repeat it for as long as it likes.
+                if let Admission::Write { skipped } = self.inner.dropped.admit(0) {
+                    tracing::warn!(module = caller.name, channel = %key, amount, %error, skipped,
+                        "dropped a report of usage: the channel has no session that takes it");
+                }
                 if serves {
                     Err(ErrorName::NonActiveChannel.into())
                 } else {

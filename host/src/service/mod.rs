@@ -60,6 +60,7 @@ use crate::config::OrderPolicy;
 use crate::domain::billing::{Terms, Tolerance};
 use crate::domain::identity::Identity;
 use crate::domain::template::{Template, TemplateKind};
+use crate::logging::Flow;
 use crate::store::{ChannelRow, Fault, ProductUpsert, Store, StoreError, TemplateRow};
 
 /// See the module's documentation. Cheap to clone.
@@ -81,6 +82,8 @@ struct Inner {
     progress: progress::Notes,
     cancelled: cancel::Early,
     tokens: token::Tokens,
+    /// What is noted of reports that no session takes.
+    dropped: Flow,
 }
 
 /// What the service is told before it starts.
@@ -193,6 +196,7 @@ impl Service {
             progress: progress::Notes::default(),
             cancelled: cancel::Early::default(),
             tokens: token::Tokens::default(),
+            dropped: Flow::new(),
         };
         Self { inner: Arc::new(inner) }
     }

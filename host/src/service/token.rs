@@ -84,6 +84,14 @@ impl Service {
             .fold(None, |_, it| Some(it.clone())))
     }
 
+    /// How many products have one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_count(&self) -> Result<usize, StoreError> {
+        Ok(self.tokens().await?.len())
+    }
+
     /// Whether the token that was shown is still the product's.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,10 +19,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::desk::{Desk, Effects, Joined, Visitor, internal};
+use super::desk::{Asking, Desk, Effects, Joined, Visitor, internal};
 use super::rpc::{self, Failure, Params};
 use crate::modules::line::{Command, Line, Order, Style, Subscription, Way};
 use crate::service::{CoreReply, OfferingView};
+
+/// How long a call waits for its module after the host has come up: such an adapter takes it for the end
+/// of everything to be told that there is none.
+const COMING_UP: Duration = Duration::from_secs(15);
 
 /// The code of all errors of this spelling.
 const CODE: i64 = -32000;
@@ -32,7 +37,7 @@ pub(super) async fn answer(
     visitor: &Visitor,
     method: &str,
     params: Params,
-    effects: &mut Effects,
+    asking: &mut Asking,
 ) -> Result<Value, Failure> {
     let Params::Positional(params) = params else {
         return Err(Failure::params("they have an order, not names"));
@@ -40,7 +45,7 @@ pub(super) async fn answer(
     let mut given = Given::new(params);
     let Some(call) = Call::named(method) else { return Err(Failure::method(method)) };
     if call == Call::Unsubscribe {
-        effects.left = Some(given.next()?);
+        asking.effects.left = Some(given.next()?);
         return given.end().map(|()| json!(true));
     }
     if call == Call::Subscribe {
@@ -52,28 +57,33 @@ pub(super) async fn answer(
     let (product, token): (Uuid, String) = (given.next()?, given.next()?);
     let request = call.read(&mut given)?;
     given.end()?;
-    let line = proven(desk, product, &token, effects).await?;
+    let line = proven(desk, visitor, product, &token, asking).await?;
+    let _turn = desk.turn(visitor, product).await?;
     match request {
-        Asked::Subscribe => subscribe(desk, visitor, line, effects).await,
-        asked => {
-            let _turn = line.turns().acquire().await;
-            asked.answer(desk, &line).await.map_err(worded)
-        }
+        Asked::Subscribe => subscribe(desk, visitor, line, &mut asking.effects).await,
+        asked => asked.answer(desk, &line).await.map_err(worded),
     }
 }
 
-/// The line of a product whose token was given.
+/// The line of a product whose token was given, which has it pay for this call from here on.
 async fn proven(
     desk: &Desk,
+    visitor: &Visitor,
     product: Uuid,
     token: &str,
-    effects: &mut Effects,
+    asking: &mut Asking,
 ) -> Result<Arc<Line>, Failure> {
     let denied = || worded(ErrorName::AccessDenied.into());
     let proof = desk.proof(token).await.map_err(|_| worded(ErrorName::Internal.into()))?;
     let proof = proof.filter(|proof| proof.product() == product).ok_or_else(denied)?;
-    let line = desk.router.line_soon(product).await.ok_or_else(denied)?;
-    effects.proven.push(proof);
+    desk.place(&visitor.place, product).await?;
+    let budget = desk.budgets.of(Some(product));
+    let paying = asking.ticket.move_to(&budget);
+    // Nobody reads this answer.
+    visitor.gone.unless(paying).await.ok_or_else(|| worded(ErrorName::Internal.into()))?;
+    let line = desk.router.line_within(product, COMING_UP);
+    let line = visitor.gone.unless(line).await.flatten().ok_or_else(denied)?;
+    asking.effects.proven.push(proof);
     Ok(line)
 }
 

@@ -3,17 +3,20 @@
 //! A program comes by WebSocket (`/ws`) or by HTTP POST (`/http`) and shows its product's token. There
 //! are two spellings of the same calls: `own`, with the Service API's own names, and `adapter`, for
 //! programs that exist already. Both end in [`crate::service`], and in the module's
-//! [`Line`](crate::modules::line::Line) for what it is told. No rule is here. Sizes, connections, calls
-//! under way and times are limited; who does not read what it is sent is closed, and told again when it
-//! comes back.
+//! [`Line`](crate::modules::line::Line) for what it is told. No rule is here. Sizes, connections and
+//! times are limited (`places`, `stream`), and so is what one product's programs can make the host hold
+//! and do (`budget`); who does not read what it is sent is closed, and told again when it comes back.
 
 mod adapter;
+mod budget;
 mod desk;
 mod http;
 mod own;
+mod places;
 mod rpc;
 mod server;
 mod socket;
+mod stream;
 
 pub use self::desk::Desk;
 pub use self::server::{Endpoint, serve};

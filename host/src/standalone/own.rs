@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::desk::{Desk, Effects, Joined, Visitor};
+use super::desk::{Asking, Desk, Effects, Joined, Visitor};
 use super::rpc::{self, Failure, Params};
 use crate::modules::line::{Command, Ended, Line, Order, Style, Subscription, Way};
 
@@ -79,8 +79,9 @@ pub(super) async fn answer(
     visitor: &Visitor,
     call: &str,
     params: Params,
-    effects: &mut Effects,
+    asking: &mut Asking,
 ) -> Result<Value, Failure> {
+    let effects = &mut asking.effects;
     let proof = visitor.bearer.as_ref().ok_or(ErrorName::AccessDenied)?;
     let line = desk.line(proof).await?;
     effects.proven.push(proof.clone());
@@ -91,7 +92,10 @@ pub(super) async fn answer(
     };
     match call {
         "configuration" => Ok(line.card().clone()),
-        "subscribe" => subscribe(desk, visitor, line, read(params)?, effects).await,
+        "subscribe" => {
+            let _turn = desk.turn(visitor, proof.product()).await?;
+            subscribe(desk, visitor, line, read(params)?, effects).await
+        }
         "unsubscribe" => {
             let Unsubscribe { subscription } = read(params)?;
             let found = subscription_of(&line, &subscription)?;
@@ -100,14 +104,21 @@ pub(super) async fn answer(
             Ok(json!({}))
         }
         "commands" => {
-            // Somebody has to be there for the answer, and be it for one of a batch.
-            let wait = visitor.way == Way::Asked && !std::mem::replace(&mut effects.waited, true);
-            let commands = commands(&line, read(params)?, wait).await?;
+            let asked: Commands = read(params)?;
+            if asking.is_batch && asked.wait_seconds > 0 {
+                return Err(bad(
+                    "a call in a batch cannot wait: make it alone, or without waitSeconds",
+                ));
+            }
+            let commands = commands(desk, visitor, &line, asked).await?;
             // What is told meanwhile is not for a token that is void meanwhile.
             desk.line(proof).await.map(|_| commands)
         }
         "acknowledge" => acknowledge(&line, read(params)?),
-        _ => core(&line, call, params).await,
+        _ => {
+            let _turn = desk.turn(visitor, proof.product()).await?;
+            core(&line, call, params).await
+        }
     }
 }
 
@@ -146,14 +157,24 @@ fn notification(subscription: &Subscription, command: &Command) -> String {
     rpc::notification("service_command", &params)
 }
 
-async fn commands(line: &Line, asked: Commands, wait: bool) -> Result<Value, Failure> {
+async fn commands(
+    desk: &Desk,
+    visitor: &Visitor,
+    line: &Line,
+    asked: Commands,
+) -> Result<Value, Failure> {
     let subscription = subscription_of(line, &asked.subscription)?;
     if subscription.way() != Way::Asked {
         return Err(bad("the commands of this subscription come by its connection"));
     }
-    let longest = if wait { LONGEST_WAIT } else { 0 };
+    // Over a WebSocket others' answers would wait for nothing.
+    let longest = if visitor.way == Way::Asked { LONGEST_WAIT } else { 0 };
     let wait = Duration::from_secs(asked.wait_seconds.min(longest));
-    let commands = subscription.ask(asked.after, wait).await;
+    let waiting = (!wait.is_zero()).then(|| desk.budgets.of(Some(line.caller().product)).wait());
+    if matches!(waiting, Some(None)) {
+        return Err(ErrorName::TooManyWaiting.into());
+    }
+    let commands = visitor.gone.unless(subscription.ask(asked.after, wait)).await.flatten();
     let commands = commands.ok_or(ErrorName::SubscriptionNotFound)?;
     Ok(json!({ "commands": commands.iter().map(written).collect::<Vec<_>>() }))
 }

@@ -2,8 +2,9 @@
 //!
 //! Texts are read as strictly as every message ([`json`]). Absent here: which calls there are.
 
-use privatix_plugin_api::json;
+use privatix_plugin_api::json::{self, JsonError};
 use privatix_plugin_api::message::{ApiError, ErrorName};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The most calls in a batch.
@@ -82,10 +83,38 @@ impl From<ErrorName> for Failure {
     }
 }
 
+/// The answer to a text of more values than one may have.
+pub(super) fn too_much() -> Failure {
+    Failure::request("more values than one message may have; say it in several")
+}
+
+/// The id of a call that cannot be read otherwise.
+#[derive(Deserialize)]
+struct Peek {
+    id: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Number(u32),
+    Text(String),
+}
+
 /// Reads a text.
 pub(super) fn read(text: &[u8]) -> Incoming {
     let bad = |failure| Incoming::One(Err(Bad { id: Value::Null, failure }));
     match json::parse(text) {
+        // Only a number is not as it should be: whose it is can be told.
+        Err(error @ (JsonError::NumberTooLarge { .. } | JsonError::NumberNotInteger { .. })) => {
+            match serde_json::from_slice(text) {
+                Ok(Peek { id }) => {
+                    let id = json!(id);
+                    Incoming::One(Err(Bad { id, failure: Failure::params(error) }))
+                }
+                Err(_) => bad(Failure::parse(error)),
+            }
+        }
         Err(error) => bad(Failure::parse(error)),
         Ok(Value::Array(calls)) if calls.is_empty() => bad(Failure::request("an empty batch")),
         Ok(Value::Array(calls)) if calls.len() > MAX_BATCH => {
@@ -164,6 +193,10 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#, json!(null), -32700),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, json!(null), -32700),
             (r#"{"jsonrpc":"2.0","id":-1,"method":"m"}"#, json!(null), -32700),
+            (r#"{"jsonrpc":"2.0","id":7,"method":"m","params":[1.5]}"#, json!(7), -32602),
+            (r#"{"id":"a","params":{"total":9007199254740992}}"#, json!("a"), -32602),
+            (r#"{"id":"a","params":{"total":-1},"id":"b"}"#, json!(null), -32700),
+            (r#"[{"id":"a","params":{"total":-1}}]"#, json!(null), -32700),
             (r#"{"jsonrpc":"2.0","id":1,"method":"m"} {}"#, json!(null), -32700),
             ("1", json!(null), -32600),
             ("null", json!(null), -32600),
@@ -226,7 +259,7 @@ mod tests {
             match read(&text) {
                 Incoming::One(Ok(request)) => prop_assert!(request.method.len() < 64),
                 Incoming::One(Err(bad)) => {
-                    prop_assert!([-32700, -32600].contains(&bad.failure.code));
+                    prop_assert!([-32700, -32602, -32600].contains(&bad.failure.code));
                 }
                 Incoming::Batch(calls) => prop_assert!(calls.len() <= MAX_BATCH),
             }

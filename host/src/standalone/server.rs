@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
@@ -15,23 +14,23 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use privatix_plugin_api::message::ErrorName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
 use super::desk::Desk;
+use super::places::{Place, Places};
 use super::rpc::Failure;
 use super::socket::Connection;
+use super::stream::{Intake, Tap};
 use super::{http, max_message};
 use crate::condition::Seldom;
 use crate::exchange::tls::{Certificate, Handshake};
 
 /// How long a request's headers may take, and how long a connection may be kept between requests.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// How long a connection may be there without having shown a token.
-const UNPROVEN: Duration = Duration::from_secs(30);
 
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -49,47 +48,6 @@ pub struct Endpoint {
     pub connections: u32,
 }
 
-/// A connection's place; shared by all that serves it.
-#[derive(Clone)]
-pub(super) struct Place {
-    inner: Arc<Taken>,
-}
-
-struct Taken {
-    proven: AtomicBool,
-    changed: Notify,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
-        let taken =
-            Taken { proven: AtomicBool::new(false), changed: Notify::new(), _permit: permit };
-        Self { inner: Arc::new(taken) }
-    }
-
-    /// Whoever has it may keep it.
-    pub(super) fn prove(&self) {
-        if !self.inner.proven.swap(true, Ordering::Relaxed) {
-            self.inner.changed.notify_waiters();
-        }
-    }
-
-    /// Returns when whoever has it has had it for too long without having shown a token.
-    async fn forfeited(&self) {
-        let mut proven = std::pin::pin!(self.inner.changed.notified());
-        // From here on nothing is missed.
-        proven.as_mut().enable();
-        if !self.inner.proven.load(Ordering::Relaxed) {
-            tokio::select! {
-                () = sleep(UNPROVEN) => return,
-                () = proven => {}
-            }
-        }
-        std::future::pending().await
-    }
-}
-
 #[derive(Clone)]
 struct Doors {
     desk: Desk,
@@ -105,7 +63,7 @@ pub async fn serve(endpoint: Endpoint, desk: Desk, mut stop: watch::Receiver<boo
         without_tls: TowerToHyperService::new(Router::new().fallback(without_tls)),
         tls,
     };
-    let places = Arc::new(Semaphore::new(usize::try_from(connections).unwrap_or(usize::MAX)));
+    let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
     loop {
         let (stream, address, place) = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
@@ -121,16 +79,15 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The next connection that has a place; the others wait in the system's queue.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, Place) {
+/// The next connection; while every place is taken, the others wait in the system's queue.
+async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAddr, Place) {
     loop {
-        // Nobody closes the semaphore.
-        let Ok(permit) = Arc::clone(places).acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((stream, address)) => {
+                places.some().await;
                 // Answers are small, and somebody waits for each.
                 let _ = stream.set_nodelay(true);
-                return (stream, address, Place::new(permit));
+                return (stream, address, places.enter());
             }
             Err(error) => {
                 static UNABLE: Seldom =
@@ -153,6 +110,14 @@ struct Ways {
 
 impl Ways {
     async fn connection(self, stream: TcpStream, address: SocketAddr, place: Place) {
+        // Whatever it does meanwhile, a handshake included.
+        tokio::select! {
+            () = self.serve(stream, address, &place) => {}
+            () = place.forfeited() => {}
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, address: SocketAddr, place: &Place) {
         let Some(tls) = self.tls else { return serve_http(stream, place, self.routes).await };
         match tls.accept(stream).await {
             Ok(Handshake::Tls(stream)) => serve_http(*stream, place, self.routes).await,
@@ -164,23 +129,21 @@ impl Ways {
 
 async fn serve_http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    place: Place,
+    place: &Place,
     routes: TowerToHyperService<Router>,
 ) {
-    let shared = place.clone();
+    let (shared, intake) = (place.clone(), Intake::default());
+    let stream = Tap::new(stream, intake.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(shared.clone());
+        request.extensions_mut().insert(intake.clone());
         routes.call(request)
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEAD);
-    let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     // However a connection ends, it is the program's affair. One that has become a WebSocket is
     // served elsewhere from then on.
-    tokio::select! {
-        _ = served => {}
-        () = place.forfeited() => {}
-    }
+    let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
 fn routes(doors: Doors) -> Router {
@@ -214,7 +177,17 @@ async fn socket(
         Ok(bearer) => bearer,
         Err(response) => return response,
     };
-    let place = request.extensions().get::<Place>().cloned();
+    let (Some(place), Some(intake)) = (
+        request.extensions().get::<Place>().cloned(),
+        request.extensions().get::<Intake>().cloned(),
+    ) else {
+        return http::refusal(StatusCode::INTERNAL_SERVER_ERROR, ErrorName::Internal.into());
+    };
+    if let Some(proof) = &bearer
+        && let Err(failure) = doors.desk.place(&place, proof.product()).await
+    {
+        return http::refusal(StatusCode::SERVICE_UNAVAILABLE, failure);
+    }
     let most = max_message(bearer.is_some());
     upgrade
         .max_message_size(most)
@@ -222,14 +195,10 @@ async fn socket(
         .read_buffer_size(4096)
         .write_buffer_size(0)
         .on_upgrade(move |socket| async move {
-            let connection = Connection::new(socket, doors.desk, bearer, place.clone());
-            let served = connection.serve(doors.stop);
-            match place {
-                Some(place) => tokio::select! {
-                    () = served => {}
-                    () = place.forfeited() => {}
-                },
-                None => served.await,
+            let connection = Connection::new(socket, doors.desk, bearer, place.clone(), intake);
+            tokio::select! {
+                () = connection.serve(doors.stop) => {}
+                () = place.forfeited() => {}
             }
         })
 }

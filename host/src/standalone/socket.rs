@@ -9,13 +9,18 @@ use std::future::pending;
 use std::ops::ControlFlow;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
-use tokio::sync::watch;
+use serde_json::Value;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
+use super::budget::{Budget, Here, cost};
 use super::desk::{Answer, Desk, Joined, Visitor};
-use super::server;
+use super::places::Place;
+use super::rpc;
+use super::stream::Intake;
+use super::{max_message, server};
 use crate::modules::line::{Command, Ended, Way};
 use crate::service::Proof;
 
@@ -46,10 +51,16 @@ pub(super) struct Connection {
     socket: WebSocket,
     desk: Desk,
     visitor: Visitor,
-    place: Option<server::Place>,
+    intake: Intake,
+    /// There as long as answers can be written.
+    here: Here,
+    /// Who pays for what it says: all strangers, until it has shown a token.
+    budget: Budget,
+    /// A text that waits for room; nothing is read meanwhile.
+    admitted: Option<oneshot::Receiver<()>>,
     proven: HashSet<Proof>,
     joined: Option<(Joined, u64)>,
-    calls: JoinSet<Answer>,
+    calls: JoinSet<Option<Answer>>,
     heard: Instant,
 }
 
@@ -58,8 +69,11 @@ impl Connection {
         socket: WebSocket,
         desk: Desk,
         bearer: Option<Proof>,
-        place: Option<server::Place>,
+        place: Place,
+        intake: Intake,
     ) -> Self {
+        let (here, gone) = Here::new();
+        let budget = desk.budgets.of(None);
         let mut connection = Self {
             socket,
             desk,
@@ -70,8 +84,13 @@ impl Connection {
             visitor: Visitor {
                 bearer: bearer.clone(),
                 way: Way::Pushed { connection: Uuid::new_v4() },
+                place,
+                gone,
             },
-            place,
+            intake,
+            here,
+            budget,
+            admitted: None,
         };
         if let Some(proof) = bearer {
             connection.prove(proof);
@@ -86,8 +105,8 @@ impl Connection {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             let step = tokio::select! {
-                message = self.socket.recv(), if self.calls.len() < AT_ONCE => match message {
-                    Some(Ok(message)) => self.heard(message),
+                message = self.socket.recv(), if self.has_room() => match message {
+                    Some(Ok(message)) => self.heard(message).await,
                     Some(Err(error)) => {
                         tracing::debug!(error = crate::chain(&error), "a connection broke");
                         // Some of what is wrong can still be said to whoever is there.
@@ -99,6 +118,10 @@ impl Connection {
                     Ok(answer) => self.answered(answer).await,
                     Err(_) => ControlFlow::Break((close_code::ERROR, "a call was not answered")),
                 },
+                () = admitted(self.admitted.as_mut()) => {
+                    self.admitted = None;
+                    ControlFlow::Continue(())
+                }
                 command = next(self.joined.as_ref()) => self.tell(command).await,
                 _ = pings.tick() => self.ping().await,
                 changed = tokens.changed() => match changed {
@@ -114,7 +137,8 @@ impl Connection {
             }
         };
         self.joined = None;
-        // What was begun is ended, though nobody is there to be told.
+        // What waits is broken off. What was begun is ended, though nobody is there to be told.
+        drop(self.here);
         self.calls.detach_all();
         let (code, reason) = end;
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
@@ -122,7 +146,11 @@ impl Connection {
         let _ = timeout(WRITE_DEADLINE, self.socket.send(Message::Close(Some(frame)))).await;
     }
 
-    fn heard(&mut self, message: Message) -> End {
+    fn has_room(&self) -> bool {
+        self.calls.len() < AT_ONCE && self.admitted.is_none()
+    }
+
+    async fn heard(&mut self, message: Message) -> End {
         self.heard = Instant::now();
         let text = match message {
             Message::Text(text) => text,
@@ -133,12 +161,33 @@ impl Connection {
             Message::Ping(_) | Message::Pong(_) => return ControlFlow::Continue(()),
             Message::Close(_) => return ControlFlow::Break((close_code::NORMAL, "")),
         };
+        self.intake.whole();
+        let Some(cost) = cost(text.as_bytes(), self.visitor.bearer.is_some()) else {
+            let answer = rpc::response(&Value::Null, Err(rpc::too_much()));
+            return self.write(Message::text(answer.to_string())).await;
+        };
         let (desk, visitor) = (self.desk.clone(), self.visitor.clone());
-        self.calls.spawn(async move { desk.answer(&visitor, text.as_bytes()).await });
+        if let Some(ticket) = self.budget.try_hold(cost) {
+            self.calls
+                .spawn(async move { Some(desk.answer(&visitor, text.as_bytes(), ticket).await) });
+            return ControlFlow::Continue(());
+        }
+        let budget = self.budget.clone();
+        let (room, admitted) = oneshot::channel::<()>();
+        self.admitted = Some(admitted);
+        self.calls.spawn(async move {
+            let ticket = visitor.gone.unless(budget.hold(cost)).await?;
+            drop(room);
+            Some(desk.answer(&visitor, text.as_bytes(), ticket).await)
+        });
         ControlFlow::Continue(())
     }
 
-    async fn answered(&mut self, Answer { text, effects }: Answer) -> End {
+    async fn answered(&mut self, answer: Option<Answer>) -> End {
+        // The ticket is held until all of this is over.
+        let Some(Answer { text, effects, ticket: _ticket }) = answer else {
+            return ControlFlow::Continue(());
+        };
         for proof in effects.proven {
             self.prove(proof);
         }
@@ -204,8 +253,10 @@ impl Connection {
     }
 
     fn prove(&mut self, proof: Proof) {
-        if let Some(place) = &self.place {
-            place.prove();
+        if self.proven.is_empty() {
+            self.budget = self.desk.budgets.of(Some(proof.product()));
+            let most = max_message(self.visitor.bearer.is_some());
+            self.intake.charge(self.budget.clone(), most);
         }
         if self.proven.len() < MAX_PROOFS {
             self.proven.insert(proof);
@@ -226,6 +277,15 @@ impl Connection {
 
 /// For the reason of a close frame, which takes no more than 123 bytes.
 const TOO_LARGE_OR_BROKEN: &str = "a message that is too large, or not as WebSocket has it";
+
+/// When a text that waits has room; never, where none does.
+async fn admitted(waiting: Option<&mut oneshot::Receiver<()>>) {
+    match waiting {
+        // Either way it waits no more.
+        Some(waiting) => drop(waiting.await),
+        None => pending().await,
+    }
+}
 
 /// The next command, for ever where there is no subscription.
 async fn next(joined: Option<&(Joined, u64)>) -> Result<Command, Ended> {
