@@ -52,6 +52,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     check_allowlist(&config)?;
     let settings = settings(&config, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
     let service = Service::new(store.clone(), identity, settings);
+    service.clock_followed().await.context("following the clock")?;
     service.settings_noted().await.context("noting the agent's addresses")?;
     service.sessions_recovered().await.context("ending sessions of the last run")?;
     let peer = peer(&config)?;

@@ -104,6 +104,10 @@ fn show(channel: &ChannelView) -> String {
         format!("offering  {}", channel.offering),
         format!("peer      {}", channel.peer),
     ];
+    if let Some(progress) = &channel.progress {
+        let ago = output::ago(progress.at, now);
+        lines.push(format!("trouble   {} ({ago} ago)", progress.text));
+    }
     let money = money::lines(channel, now).into_iter();
     lines.extend(money.map(|(name, text)| format!("{name:<8}  {text}")));
     lines.extend(channel.service.iter().map(|(name, value)| format!("{name:<8}  {value}")));

@@ -33,6 +33,10 @@ pub struct Account {
     pub serial: u64,
     /// When it was made, in Unix seconds.
     pub time: u64,
+    /// The best cheque, as its client has signed it: a client that was restored from an old copy
+    /// has forgotten it, and believes nothing but its own signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_cheque: Option<Value>,
 }
 
 /// Why an account is refused.

@@ -14,7 +14,8 @@ use std::num::NonZeroU64;
 
 pub use agent::{AgentFacts, End, Judgement, alarm, judge};
 pub use client::{
-    AgentSays, ClientFacts, Dispute, Tolerance, bound, dispute, due, may_owe_more, next_balance,
+    AgentSays, ClientFacts, Dispute, Tolerance, admitted_usage, bound, dispute, due, may_owe_more,
+    next_balance,
 };
 
 pub use outlook::{Outlook, agent_outlook, client_outlook};

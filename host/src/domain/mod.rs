@@ -12,4 +12,5 @@ pub mod present;
 pub mod signed;
 pub mod status;
 pub mod template;
+pub mod time;
 pub mod usage;

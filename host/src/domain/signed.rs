@@ -47,11 +47,13 @@ pub enum Kind {
     Cheque,
     /// The agent's answer to it.
     Receipt,
+    /// What an agent's clock says.
+    Time,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Offering,
         Self::Order,
         Self::OrderReply,
@@ -64,6 +66,7 @@ impl Kind {
         Self::Account,
         Self::Cheque,
         Self::Receipt,
+        Self::Time,
     ];
 
     /// The word that the signature covers.
@@ -81,6 +84,7 @@ impl Kind {
             Self::Account => "account",
             Self::Cheque => "cheque",
             Self::Receipt => "receipt",
+            Self::Time => "time",
         }
     }
 }

@@ -7,9 +7,12 @@ use privatix_plugin_api::message::ClientKey;
 use reqwest::{Response, StatusCode, redirect};
 use rustls::ClientConfig;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::MAX_BODY;
 use super::tls::explain;
+use crate::clock;
+use crate::domain::time::Heard;
 use crate::service::{OfferingPage, Refused};
 
 /// How long a call may take.
@@ -25,6 +28,8 @@ pub struct Offerings {
     pub messages: Vec<Value>,
     /// Whether that is all of it.
     pub all: bool,
+    /// What the agent's clock said.
+    pub time: Option<Heard>,
 }
 
 /// Why a call brought no answer.
@@ -95,10 +100,11 @@ impl Peer {
     /// # Errors
     /// [`PeerError`].
     pub async fn offerings(&self, exchange: &str) -> Result<Offerings, PeerError> {
-        let mut found = Offerings { messages: Vec::new(), all: true };
+        let mut found = Offerings { messages: Vec::new(), all: true, time: None };
         let mut after: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let page = self.offering_page(exchange, after.as_deref()).await?;
+            let (page, time) = self.offering_page(exchange, after.as_deref()).await?;
+            found.time = found.time.or(time);
             found.messages.extend(page.offerings);
             let Some(next) = page.next else { return Ok(found) };
             // An agent's pages have to come to an end.
@@ -111,22 +117,38 @@ impl Peer {
         Ok(found)
     }
 
+    /// What an agent's clock says; `None` from one that does not say it.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn time(&self, exchange: &str) -> Result<Option<Heard>, PeerError> {
+        // As little as there is of what comes with it.
+        let last = "f".repeat(64);
+        Ok(self.offering_page(exchange, Some(&last)).await?.1)
+    }
+
     async fn offering_page(
         &self,
         exchange: &str,
         after: Option<&str>,
-    ) -> Result<OfferingPage, PeerError> {
-        let mut url = format!("{exchange}/v1/offerings");
+    ) -> Result<(OfferingPage, Option<Heard>), PeerError> {
+        let nonce = Uuid::new_v4();
+        let mut url = format!("{exchange}/v1/offerings?nonce={nonce}");
         if let Some(after) = after {
             if after.is_empty() || !after.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 return Err(PeerError::Answer("its next page of offerings is no hash".into()));
             }
-            url = format!("{url}?after={after}");
+            url = format!("{url}&after={after}");
         }
+        let asked = clock::wall_now();
         let sent = self.http.get(&url).send().await;
         let response = sent.map_err(|source| unreached(&url, source))?;
         let page = answer(&url, response).await?.and_then(|page| serde_json::from_value(page).ok());
-        page.ok_or_else(|| PeerError::Answer("no list of offerings".into()))
+        let mut page: OfferingPage =
+            page.ok_or_else(|| PeerError::Answer("no list of offerings".into()))?;
+        let answered = clock::wall_now();
+        let time = page.time.take().map(|message| Heard { message, nonce, asked, answered });
+        Ok((page, time))
     }
 
     /// Sends an order; `None` while the agent's operator has not decided.

@@ -29,6 +29,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::places::Places;
 use super::rate::Rate;
@@ -181,6 +182,8 @@ struct Pages {
     /// So many at most.
     #[serde(default = "all")]
     limit: u32,
+    /// With what the agent's time is asked for.
+    nonce: Option<Uuid>,
 }
 
 fn all() -> u32 {
@@ -191,9 +194,11 @@ async fn offerings(
     State(endpoint): State<Endpoint>,
     pages: Result<Query<Pages>, QueryRejection>,
 ) -> Result<Json<OfferingPage>, Failure> {
-    let Query(Pages { after, limit }) =
+    let Query(Pages { after, limit, nonce }) =
         pages.map_err(|error| Refused::new("BadRequest", error.body_text()))?;
-    Ok(Json(endpoint.service.offerings_published(&after, limit).await?))
+    let mut page = endpoint.service.offerings_published(&after, limit).await?;
+    page.time = nonce.map(|nonce| endpoint.service.time_signed(nonce)).transpose()?;
+    Ok(Json(page))
 }
 
 async fn order(State(endpoint): State<Endpoint>, body: Body) -> Result<Response, Failure> {

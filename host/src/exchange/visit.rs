@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::peer::{Peer, PeerError};
 use crate::domain::signed::Kind;
+use crate::domain::time::complaint;
 use crate::service::{Followed, Obstacle, Refused, Service};
 
 /// Something to be done at an agent.
@@ -67,15 +68,19 @@ pub(super) struct Visited {
 enum Trouble {
     /// The agent was not reached, nor will it be for the other errands.
     Away(String),
+    /// The agent says that the request is too old, or of the future.
+    Stale(String),
     /// Anything else.
     Other(String),
 }
 
 impl From<PeerError> for Trouble {
     fn from(error: PeerError) -> Self {
-        match error.is_unreached() {
-            true => Self::Away(crate::chain(&error)),
-            false => Self::Other(crate::chain(&error)),
+        let why = crate::chain(&error);
+        match error {
+            PeerError::Refused(refused, _) if refused.code == "StaleRequest" => Self::Stale(why),
+            error if error.is_unreached() => Self::Away(why),
+            _ => Self::Other(why),
         }
     }
 }
@@ -98,7 +103,7 @@ impl Visit {
             if let Err(trouble) = outcome {
                 let (obstacle, why) = match trouble {
                     Trouble::Away(why) => (Obstacle::Unreached, &*away.insert(why)),
-                    Trouble::Other(ref why) => (Obstacle::NotNow, why),
+                    Trouble::Stale(ref why) | Trouble::Other(ref why) => (Obstacle::NotNow, why),
                 };
                 tracing::debug!(errand = errand.name(), why, "not done at the agent");
                 self.service.progress_note(&errand.subject(), obstacle, why.clone());
@@ -155,7 +160,10 @@ impl Visit {
         } else {
             ("account", Kind::AccountRequest)
         };
-        let account = self.ask(channel, what, kind).await?;
+        let account = match self.ask(channel, what, kind).await {
+            Err(Trouble::Stale(why)) => return Err(self.clocks(channel, why).await),
+            account => account?,
+        };
         let newer = self.service.account_received(channel, &account).await?;
         if newer || (followed.serial == 0 && !followed.ended) {
             let envelope = self.ask(channel, "access", Kind::AccessRequest).await?;
@@ -164,6 +172,14 @@ impl Visit {
             })?;
         }
         Ok(())
+    }
+
+    /// What the matter is with a request that was not of now: what the agent's clock says, signed.
+    async fn clocks(&self, channel: ClientKey, why: String) -> Trouble {
+        let agent = self.service.agent_of(channel).await;
+        let heard = self.peer.time(&self.exchange).await;
+        let (Ok(agent), Ok(Some(heard))) = (agent, heard) else { return Trouble::Other(why) };
+        Trouble::Other(heard.ahead(&agent).and_then(complaint).unwrap_or(why))
     }
 
     async fn ask(&self, channel: ClientKey, what: &str, kind: Kind) -> Result<Value, Trouble> {

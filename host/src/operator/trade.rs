@@ -12,6 +12,8 @@ use crate::domain::cheque::Bundle;
 use crate::domain::identity::PublicKey;
 use crate::domain::present::Line;
 use crate::domain::status::Event;
+use crate::domain::time::complaint;
+use crate::exchange::peer::Offerings;
 use crate::service::{
     ChannelView, ChequeView, Draft, IdentityView, OfferingView, OrderView, Refused, SessionView,
     Source,
@@ -113,6 +115,7 @@ async fn offering_fetch(State(api): State<Api>, Json(fetch): Json<Fetch>) -> Ans
         let text = format!("there are more than the first {}", found.messages.len());
         fetched.refused.push(Refused::new("TooManyOfferings", text));
     }
+    check_clocks(&found, fetch.agent.as_deref())?;
     for message in found.messages {
         let Some(key) = signer(&message) else {
             fetched.refused.push(Refused::new("BadOffering", "it names no agent's key"));
@@ -139,6 +142,14 @@ async fn offering_fetch(State(api): State<Api>, Json(fetch): Json<Fetch>) -> Ans
         }
     }
     Ok(Json(fetched))
+}
+
+/// Before anything is kept: what is ordered with clocks that differ comes to nothing.
+fn check_clocks(found: &Offerings, agent: Option<&str>) -> Result<(), Refused> {
+    let Some(heard) = &found.time else { return Ok(()) };
+    let key = signer(&heard.message).filter(|key| agent.is_none_or(|a| a == key.fingerprint()));
+    let complaint = key.and_then(|key| complaint(heard.ahead(&key)?));
+    complaint.map_or(Ok(()), |text| Err(Refused::new("ClocksDiffer", text)))
 }
 
 fn signer(message: &Value) -> Option<PublicKey> {

@@ -9,10 +9,13 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::cheque::received;
 use super::offering::parsed;
 use super::{ChannelView, Refused, Service};
 use crate::clock;
 use crate::domain::account::{self, Account};
+use crate::domain::billing::admitted_usage;
+use crate::domain::cheque::{self, ChequeError, Expect};
 use crate::domain::identity::PublicKey;
 use crate::domain::order::{ChannelRequest, check_request};
 use crate::domain::signed::{self, Kind};
@@ -47,7 +50,7 @@ impl Service {
         self.only(Role::Agent)?;
         let row = self.channel_row(channel).await?;
         let client = key(&row)?;
-        let now = clock::unix_now();
+        let now = clock::wall_now();
         let request = check_request(kind, message, &client, channel, now)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
         let expires = now + 2 * ChannelRequest::TOLERANCE;
@@ -66,7 +69,7 @@ impl Service {
     /// # Errors
     /// Only what no message can hold.
     pub fn request_make(&self, kind: Kind, channel: ClientKey) -> Result<Value, Refused> {
-        let request = ChannelRequest { channel, time: clock::unix_now(), nonce: Uuid::new_v4() };
+        let request = ChannelRequest { channel, time: clock::wall_now(), nonce: Uuid::new_v4() };
         signed::sign(kind, request, &self.inner.identity)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))
     }
@@ -86,6 +89,7 @@ impl Service {
         let mut rows = self.inner.store.billing_some(&[channel]).await?;
         let row = rows.pop().ok_or_else(unknown)?;
         let terms = self.terms_of(&row.offering).await?;
+        let best = self.inner.store.cheque_get(channel).await?;
         Ok(Account {
             channel,
             status: row.state.status,
@@ -94,7 +98,8 @@ impl Service {
             cost: terms.cost(row.usage, row.deposit),
             paid: row.paid,
             serial,
-            time: clock::unix_now(),
+            time: clock::wall_now(),
+            best_cheque: best.and_then(|cheque| serde_json::from_str(&cheque.message).ok()),
         })
     }
 
@@ -128,9 +133,11 @@ impl Service {
     ) -> Result<(), Refused> {
         let mut txn = self.inner.store.begin().await?;
         // One that was made in the future, by a clock that has been set since, is no measure.
-        let last = txn.account_time(account.channel).await?.min(clock::unix_now());
+        let last = txn.account_time(account.channel).await?.min(clock::wall_now());
         account::check_time(account, last)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
+        // Before the account is put beside what was measured here by then.
+        self.remember_cheque(&mut txn, account).await?;
         txn.account_put(account, &message.to_string()).await?;
         settle_cheque(&mut txn, account).await?;
         if !account.known_holds().contains(Hold::Payment) {
@@ -144,6 +151,46 @@ impl Service {
             self.apply(&mut txn, &row, Event::Terminate, "ended by the agent").await?;
         }
         Ok(self.commit(txn).await?)
+    }
+
+    /// The client: takes a cheque for its own that it has forgotten and its agent shows, if it has
+    /// signed it. Then it has forgotten usage as well.
+    async fn remember_cheque(&self, txn: &mut Txn, account: &Account) -> Result<(), Refused> {
+        let Some(message) = &account.best_cheque else { return Ok(()) };
+        let channel = account.channel;
+        let row = txn.channel_find(channel).await?.ok_or_else(unknown)?;
+        let known = txn.billing_get(channel).await?.ok_or_else(unknown)?;
+        let expect = Expect {
+            agent: &key(&row)?,
+            client: &self.inner.identity.public().signing,
+            channel,
+            offering: &row.offering,
+            deposit: row.deposit,
+            paid: known.paid,
+        };
+        let cheque = match cheque::check(message, &expect) {
+            Ok(cheque) if cheque.balance > known.paid => cheque,
+            // An older one is no news: what was signed since is on its way.
+            Ok(_) | Err(ChequeError::Stale { .. }) => return Ok(()),
+            Err(error) => {
+                let error = crate::chain(&error);
+                tracing::warn!(%channel, error, "the agent shows a cheque that is not this client's");
+                return Ok(());
+            }
+        };
+        let terms = self.terms_of(&row.offering).await?;
+        let balance = cheque.balance;
+        let admitted = admitted_usage(&terms, account.cost, account.usage, balance);
+        let forgotten = admitted.saturating_sub(known.usage);
+        if forgotten > 0 {
+            txn.billing_add_used(&[(channel, forgotten)], clock::unix_now()).await?;
+        }
+        txn.cheque_put(&received(&cheque, message)).await?;
+        txn.billing_set(channel, balance, self.alarm(&terms, row.deposit, balance)).await?;
+        let before = known.paid;
+        tracing::warn!(%channel, balance, before, forgotten,
+            "this host has forgotten a cheque that it has signed; the agent has shown it");
+        Ok(())
     }
 
     /// A user's command.
@@ -185,6 +232,14 @@ impl Service {
             });
         }
         Ok(followed)
+    }
+
+    /// The client: the key of a channel's agent.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn agent_of(&self, channel: ClientKey) -> Result<PublicKey, Refused> {
+        key(&self.channel_row(channel).await?)
     }
 
     pub(super) async fn channel_row(&self, channel: ClientKey) -> Result<ChannelRow, Refused> {

@@ -64,6 +64,7 @@ impl Service {
     pub async fn bill_all(&self, over_too: bool) -> Result<Vec<Question>, StoreError> {
         let mut txn = self.inner.store.begin().await?;
         txn.session_mark(clock::unix_now()).await?;
+        self.clock_note(&mut txn).await?;
         txn.commit().await?;
         let (mut ask, mut after) = (Vec::new(), None);
         loop {

@@ -10,6 +10,7 @@ use super::account::{key, unknown};
 use super::offering::{hash, parsed};
 use super::{Refused, Service};
 use crate::clock::{self, UnixSeconds};
+use crate::domain::account::Account;
 use crate::domain::back_off::soon;
 use crate::domain::cheque::{self, Bundle, Cheque, Expect, Receipt};
 use crate::domain::identity::PublicKey;
@@ -72,7 +73,8 @@ impl Service {
         if cheque.balance > known.paid {
             self.keep_cheque(&row, &cheque, message).await?;
         }
-        let account = self.account_now(channel).await?;
+        // It has just been shown by its client.
+        let account = Account { best_cheque: None, ..self.account_now(channel).await? };
         let receipt = Receipt { cheque: hash(message)?, account };
         signed::sign(Kind::Receipt, receipt, &self.inner.identity)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))
@@ -280,7 +282,7 @@ pub(super) fn retry(cheque: &ChequeRow) -> Option<Retry> {
     Some(Retry { at, attempts: cheque.attempts, trouble })
 }
 
-fn received(cheque: &Cheque, message: &Value) -> ChequeRow {
+pub(super) fn received(cheque: &Cheque, message: &Value) -> ChequeRow {
     ChequeRow {
         channel: cheque.channel,
         balance: cheque.balance,

@@ -20,6 +20,7 @@ mod progress;
 mod refusal;
 mod refused;
 mod session;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -81,6 +82,7 @@ struct Inner {
     forced: Mutex<HashMap<Uuid, u64>>,
     progress: progress::Notes,
     cancelled: cancel::Early,
+    clock: steady::Noted,
     tokens: token::Tokens,
     /// What is noted of reports that no session takes.
     dropped: Flow,
@@ -195,6 +197,7 @@ impl Service {
             forced: Mutex::default(),
             progress: progress::Notes::default(),
             cancelled: cancel::Early::default(),
+            clock: steady::Noted::default(),
             tokens: token::Tokens::default(),
             dropped: Flow::new(),
         };

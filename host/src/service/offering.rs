@@ -12,6 +12,7 @@ use crate::domain::identity::PublicKey;
 use crate::domain::offering::{self, ACCESS_TEMPLATE_HASH, Candidate, Offering, matching};
 use crate::domain::signed::{self, Kind};
 use crate::domain::template::Template;
+use crate::domain::time::AgentTime;
 use crate::store::{OfferingRow, ProductRow};
 
 /// What an operator says of an offering; the rest is filled in.
@@ -49,6 +50,9 @@ pub struct OfferingPage {
     /// After which hash there are more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// What the agent's clock says, signed, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Value>,
 }
 
 /// An offering as the operator sees it.
@@ -180,7 +184,7 @@ impl Service {
     ) -> Result<OfferingPage, Refused> {
         let limit = limit.clamp(1, MAX_PAGE);
         let rows = self.inner.store.offering_page(after, limit + 1).await?;
-        let mut page = OfferingPage { offerings: Vec::new(), next: None };
+        let mut page = OfferingPage { offerings: Vec::new(), next: None, time: None };
         let (mut last, mut bytes) = (None, 0);
         for row in rows {
             bytes += row.message.len();
@@ -193,6 +197,17 @@ impl Service {
             page.offerings.extend(serde_json::from_str::<Value>(&row.message).ok());
         }
         Ok(page)
+    }
+
+    /// The agent: what its clock says, signed.
+    ///
+    /// # Errors
+    /// Only what no message can hold.
+    pub fn time_signed(&self, nonce: Uuid) -> Result<Value, Refused> {
+        let agent_public_key = self.inner.identity.public().signing;
+        let time = AgentTime { agent_public_key, nonce, time: clock::wall_now() };
+        signed::sign(Kind::Time, time, &self.inner.identity)
+            .map_err(|error| Refused::new(error.code(), crate::chain(&error)))
     }
 
     /// All offerings, newest first.

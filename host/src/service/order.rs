@@ -80,7 +80,7 @@ impl Service {
         let now = clock::unix_now();
         let policy = self.inner.settings.orders;
         // What is decided by the message and the settings alone does not need the write lock.
-        order::check(&order, now, &found.hash, &offering).map_err(refused)?;
+        order::check(&order, clock::wall_now(), &found.hash, &offering).map_err(refused)?;
         self.is_allowed(policy, &client)?;
         let mut txn = self.inner.store.begin().await?;
         if let Some(known) = txn.order_by_nonce(&client, &nonce).await? {
@@ -286,18 +286,18 @@ impl Service {
         let row = self.offering_by(offering).await?;
         let terms = parsed(&row)?;
         let keys = self.inner.identity.public();
-        let now = clock::unix_now();
+        let (now, wall) = (clock::unix_now(), clock::wall_now());
         let order = Order {
             offering: row.hash.clone(),
             client_signing_key: keys.signing,
             client_sealing_key: keys.sealing,
             deposit: deposit.unwrap_or(terms.min_deposit().unwrap_or(0)),
             nonce: Uuid::new_v4(),
-            expires: now + VALID_FOR,
+            expires: wall + VALID_FOR,
         };
         let message = signed::sign(Kind::Order, &order, &self.inner.identity)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
-        order::check(&order, now, &row.hash, &terms)
+        order::check(&order, wall, &row.hash, &terms)
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))?;
         let kept = OrderRow {
             hash: hash(&message)?,

@@ -6,6 +6,7 @@
 mod access;
 mod adapter;
 mod calls;
+mod clock;
 mod commands;
 mod money;
 mod orders;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::account::unknown;
 use super::money::MoneyView;
-use super::{Refused, Service};
+use super::{Progress, Refused, Service};
 use crate::clock::UnixSeconds;
 use crate::domain::account::Account;
 use crate::domain::identity::PublicKey;
@@ -47,6 +47,9 @@ pub struct ChannelView {
     pub money: Option<MoneyView>,
     /// Number of the newest access message.
     pub access_serial: u64,
+    /// The client: what keeps it from going on at its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// What its module says a user should know, by name; only when one channel is asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub service: BTreeMap<String, String>,
@@ -104,7 +107,9 @@ impl Service {
         let billing = self.inner.store.billing_some(&[channel]).await?.pop();
         let billing = billing.ok_or_else(unknown)?;
         let money = self.money_in_full(&billing).await?;
-        Ok(view(row, name, billing.usage, money))
+        let mut view = view(row, name, billing.usage, money);
+        view.progress = self.inner.progress.get(&channel.to_string());
+        Ok(view)
     }
 
     /// A channel's access message as its template has it shown.
@@ -165,6 +170,7 @@ fn view(row: ChannelRow, product: String, usage: u64, money: Option<MoneyView>) 
         usage,
         money,
         access_serial: row.access_serial,
+        progress: None,
     }
 }
 

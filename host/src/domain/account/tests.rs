@@ -18,6 +18,7 @@ fn account() -> Value {
         paid: 5,
         serial: 2,
         time: 1000,
+        best_cheque: None,
     };
     signed::sign(Kind::Account, account, &identity(AGENT)).expect("signed")
 }

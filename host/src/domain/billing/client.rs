@@ -2,6 +2,7 @@
 //! says, some tolerance, and the advance of prepaid terms. The bound of what is paid is also where a
 //! dispute begins: between the two, an agent would be neither paid nor disputed.
 
+use super::agent::usage_costing;
 use super::{Terms, capped};
 use crate::domain::offering::{BillingType, UnitType};
 
@@ -68,6 +69,23 @@ impl Tolerance {
         };
         u64::try_from(share).unwrap_or(u64::MAX).max(amount)
     }
+}
+
+/// The usage that a client admits once its agent has shown a cheque, signed by the client itself, that
+/// the client has forgotten: its meter has forgotten as much. What was signed is the most that can be
+/// claimed by it; of postpaid terms an interval more, which is not signed for before it is used.
+pub fn admitted_usage(terms: &Terms, said_cost: u64, said_usage: u64, signed: u64) -> u64 {
+    let ahead = match terms.billing_type {
+        BillingType::Prepaid => 0,
+        BillingType::Postpaid => terms.interval_price(),
+    };
+    let cost = u128::from(said_cost).min(u128::from(signed) + ahead);
+    if signed <= terms.setup_price || cost <= u128::from(terms.setup_price) {
+        // Nothing was signed for use.
+        return 0;
+    }
+    let usage = usage_costing(terms, cost).and_then(|usage| u64::try_from(usage).ok());
+    usage.unwrap_or(0).min(said_usage)
 }
 
 /// An agent asks for more than the own meter allows for.

@@ -238,6 +238,27 @@ fn what_a_client_signs() {
     }
 }
 
+#[test]
+fn a_forgotten_cheque_admits_no_more_usage_than_was_signed_for() {
+    let post = postpaid(|t| (t.unit_price, t.billing_interval, t.setup_price) = (10, 2, 5));
+    let pre = prepaid(|t| (t.unit_price, t.billing_interval, t.setup_price) = (10, 2, 5));
+    let free = Terms { free_units: 3, ..post };
+    for (name, terms, cost, usage, signed, expected) in [
+        ("what was signed for", post, 405, 400, 405, 400),
+        ("an interval that is not yet", post, 425, 420, 405, 420),
+        ("and no more", post, 805, 800, 405, 420),
+        ("prepaid: what was signed", pre, 405, 400, 405, 400),
+        ("prepaid: and no more", pre, 805, 800, 405, 400),
+        ("prepaid: the agent has counted less", pre, 385, 380, 405, 380),
+        ("the setup price is not for use", post, 805, 800, 5, 0),
+        ("nothing was used yet", post, 5, 0, 405, 0),
+        ("free units before", free, 405, 430, 405, 430),
+        ("use costs nothing", postpaid(|t| t.setup_price = 5), 5, 900, 5, 0),
+    ] {
+        assert_eq!(admitted_usage(&terms, cost, usage, signed), expected, "{name}");
+    }
+}
+
 fn held_setup() -> Terms {
     prepaid(|terms| terms.setup_price = 5)
 }

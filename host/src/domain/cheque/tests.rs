@@ -108,6 +108,7 @@ fn receipt() -> Value {
         paid: 50,
         serial: 2,
         time: 1000,
+        best_cheque: None,
     };
     let receipt = Receipt { cheque: json::hash(&cheque()).expect("a hash"), account };
     signed::sign(Kind::Receipt, receipt, &identity(AGENT)).expect("signed")

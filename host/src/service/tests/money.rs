@@ -279,6 +279,7 @@ fn account(channel: ClientKey, changes: Value) -> Value {
         paid: 12,
         serial: 1,
         time: clock::unix_now(),
+        best_cheque: None,
     };
     let mut account = serde_json::to_value(account).expect("JSON");
     for (name, value) in changes.as_object().expect("an object") {
@@ -318,6 +319,87 @@ async fn a_cheque_is_sent_until_the_agent_has_signed_that_it_has_it() {
     }
     let settled = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
     assert_eq!((settled.attempts, settled.trouble), (0, None));
+}
+
+/// A client that was restored from an old copy: its agent holds a cheque of 405, it knows of 105.
+#[tokio::test]
+async fn a_forgotten_cheque_is_the_baseline_once_the_agent_shows_the_clients_signature() {
+    for billing in ["postpaid", "prepaid"] {
+        let world = World::new(Role::Client).await;
+        let terms = json!({ "unitSize": 10, "unitPrice": 10, "billingType": billing,
+            "setupPrice": 5, "billingInterval": 2 });
+        let channel = world.priced(Status::Active, &[], &terms, 1000).await;
+        let me = identity(AGENT).public().signing;
+        let made = |channel, balance: u64, offering: &str, signer| {
+            let cheque = Cheque {
+                agent: identity(CLIENT).public().signing,
+                client: me,
+                channel,
+                offering: offering.to_owned(),
+                balance,
+            };
+            signed::sign(Kind::Cheque, cheque, &identity(signer)).expect("signed")
+        };
+        let offering = world.row(channel).await.offering;
+        let mut txn = world.store.begin().await.expect("begun");
+        txn.billing_set(channel, 105, Some(0)).await.expect("set");
+        txn.commit().await.expect("committed");
+        let session = world.start_session(channel).await;
+        world.call(total(channel, session, 100)).await.expect("reported");
+        let view = async || world.service.channel_view(channel).await.expect("a channel");
+        // An agent that has counted 400 and shows no signature, or another's, or of something else.
+        let other = made(ClientKey(uuid::Uuid::new_v4()), 405, &offering, AGENT);
+        for (case, shown) in [
+            ("nothing", Value::Null),
+            ("its own signature", made(channel, 405, &offering, CLIENT)),
+            ("of another channel", other),
+            ("of another offering", made(channel, 405, "offering", AGENT)),
+            ("above the deposit", made(channel, 1001, &offering, AGENT)),
+            ("no cheque", json!({ "balance": 405 })),
+        ] {
+            let said = json!({ "usage": 400, "cost": 405, "paid": 405, "bestCheque": shown });
+            world.service.account_received(channel, &account(channel, said)).await.expect("taken");
+            let money = view().await.money.expect("money");
+            assert_eq!(money.paid, 105, "{case}");
+            assert!(money.dispute.is_some(), "{case}");
+        }
+        let shown = made(channel, 405, &offering, AGENT);
+        let said = json!({ "usage": 400, "cost": 405, "paid": 405, "bestCheque": shown });
+        world.service.account_received(channel, &account(channel, said)).await.expect("taken");
+        let found = view().await;
+        let money = found.money.expect("money");
+        assert_eq!((money.paid, money.dispute, found.usage), (405, None, 400), "{billing}");
+        let kept = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
+        assert_eq!((kept.balance, kept.due), (405, None), "the agent has it");
+        // It goes on from there: thirty more are used and paid for.
+        world.call(total(channel, session, 130)).await.expect("reported");
+        let said = json!({ "usage": 430, "cost": 435, "paid": 405, "bestCheque": shown });
+        world.service.account_received(channel, &account(channel, said)).await.expect("taken");
+        world.service.bill_all(false).await.expect("billed");
+        let money = view().await.money.expect("money");
+        assert_eq!(money.dispute, None, "{billing}");
+        assert!(money.paid >= 435, "{billing}: {}", money.paid);
+        // What is shown again changes nothing, and what the agent says alone is no proof.
+        let said = json!({ "usage": 900, "cost": 905, "paid": 405, "bestCheque": shown });
+        world.service.account_received(channel, &account(channel, said)).await.expect("taken");
+        let found = view().await;
+        assert_eq!(found.usage, 430, "{billing}");
+        assert!(found.money.expect("money").dispute.is_some(), "{billing}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_shows_the_best_cheque_of_its_client() {
+    let world = World::new(Role::Agent).await;
+    let channel = world.priced(Status::Active, &[], &terms(json!({})), 60).await;
+    let shown = async || world.service.account(channel).await.expect("an account");
+    assert_eq!(shown().await.get("bestCheque"), None);
+    for balance in [4, 10] {
+        let best = cheque(&world, channel, balance, CLIENT).await;
+        let receipt = world.service.cheque_received(&best).await.expect("taken");
+        assert_eq!(receipt.get("bestCheque"), None, "its client has just sent it");
+        assert_eq!(shown().await["bestCheque"], best);
+    }
 }
 
 /// Who is heard of again gets his cheque at once, but only if he was away: what he refuses is not
