@@ -97,7 +97,7 @@ impl Status {
     ];
 
     /// The word used in JSON and tables.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Activating => "activating",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 
+use super::paging::Paging;
 use super::{host, money, output};
 use crate::clock;
 use crate::domain::present::Line;
@@ -11,8 +12,11 @@ use crate::service::ChannelView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// All channels, newest first
-    List,
+    /// List channels, newest first
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// One channel
     Show {
         /// Its id
@@ -47,8 +51,9 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
     let host = host(home)?;
     let path = |id: &str, what: &str| format!("/v1/channels/{}{what}", output::segment(id));
     let channel: ChannelView = match &command {
-        Command::List => {
-            let channels: Vec<ChannelView> = host.get("/v1/channels").await?;
+        Command::List { paging } => {
+            let id = |channel: &ChannelView| channel.id.to_string();
+            let channels = paging.read(&host, "/v1/channels", id).await?;
             return if json { output::json(&channels) } else { list(&channels) };
         }
         Command::Access { id, reveal } => {

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use privatix_plugin_api::json;
 use serde_json::Value;
 
+use super::paging::Paging;
 use super::{host, output};
 use crate::clock;
 use crate::domain::cheque::{Bundle, Verified, verify};
@@ -20,8 +21,11 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// The best cheque of each channel, newest first
-    List,
+    /// List the best cheque of each channel, newest first
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// The best cheques with what they rest on, as JSON, to be settled outside
     Export {
         /// Write them to this new file instead
@@ -37,8 +41,9 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
     match command {
-        Command::List => {
-            let cheques: Vec<ChequeView> = host(home)?.get("/v1/cheques").await?;
+        Command::List { paging } => {
+            let channel = |cheque: &ChequeView| cheque.channel.to_string();
+            let cheques = paging.read(&host(home)?, "/v1/cheques", channel).await?;
             if json { output::json(&cheques) } else { list(&cheques) }
         }
         Command::Export { out } => {

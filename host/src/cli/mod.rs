@@ -10,6 +10,7 @@ mod new_module;
 mod offering;
 mod order;
 mod output;
+mod paging;
 mod product;
 mod progress;
 mod session;

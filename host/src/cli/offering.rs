@@ -8,6 +8,7 @@ use clap::Subcommand;
 use privatix_plugin_api::json;
 use serde_json::{Map, Value};
 
+use super::paging::Paging;
 use super::{host, output};
 use crate::clock;
 use crate::domain::present::Line;
@@ -17,8 +18,11 @@ use crate::service::{Draft, OfferingView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// All offerings: an agent's own, or those a client has fetched
-    List,
+    /// List offerings, newest first: an agent's own, or those that a client has fetched
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// One offering as its template has it shown
     Show {
         /// Its hash, or a beginning of it
@@ -56,8 +60,9 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
     let host = host(home)?;
     match command {
-        Command::List => {
-            let offerings: Vec<OfferingView> = host.get("/v1/offerings").await?;
+        Command::List { paging } => {
+            let hash = |offering: &OfferingView| offering.hash.clone();
+            let offerings = paging.read(&host, "/v1/offerings", hash).await?;
             if json { output::json(&offerings) } else { list(&offerings) }
         }
         Command::Show { hash } => {

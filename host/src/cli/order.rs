@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use privatix_plugin_api::message::{ClientKey, Status};
 
+use super::paging::Paging;
 use super::progress::Progress;
 use super::{host, output};
 use crate::clock;
@@ -50,8 +51,11 @@ struct New {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// All orders, received or sent
-    List,
+    /// List orders, received or sent, newest first
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// One order, and what it waits for
     Show {
         /// Its hash, or a beginning of it
@@ -79,8 +83,9 @@ enum Command {
 
 pub(super) async fn run(order: Order, home: &Path, json: bool) -> anyhow::Result<()> {
     match (order.command, order.new) {
-        (Some(Command::List), _) => {
-            let orders: Vec<OrderView> = host(home)?.get("/v1/orders").await?;
+        (Some(Command::List { paging }), _) => {
+            let hash = |order: &OrderView| order.hash.clone();
+            let orders = paging.read(&host(home)?, "/v1/orders", hash).await?;
             if json { output::json(&orders) } else { list(&orders) }
         }
         (Some(Command::Show { hash }), _) => {

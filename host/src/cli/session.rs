@@ -4,23 +4,27 @@ use std::path::Path;
 
 use clap::Subcommand;
 
+use super::paging::Paging;
 use super::{host, output};
 use crate::clock;
 use crate::service::SessionView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// The sessions of a channel, oldest first
+    /// List the sessions of a channel, oldest first
     List {
         /// The channel's id
         channel: String,
+        #[command(flatten)]
+        paging: Paging,
     },
 }
 
 pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
-    let Command::List { channel } = command;
+    let Command::List { channel, paging } = command;
     let path = format!("/v1/channels/{}/sessions", output::segment(&channel));
-    let sessions: Vec<SessionView> = host(home)?.get(&path).await?;
+    let id = |session: &SessionView| session.id.to_string();
+    let sessions = paging.read(&host(home)?, &path, id).await?;
     if json {
         return output::json(&sessions);
     }

@@ -12,10 +12,10 @@ mod tests;
 
 use std::num::NonZeroU64;
 
-pub use agent::{AgentFacts, End, Judgement, alarm, judge};
+pub use agent::{AgentFacts, End, Judgement, alarm, is_settled as is_settled_for_agent, judge};
 pub use client::{
-    AgentSays, ClientFacts, Dispute, Tolerance, admitted_usage, bound, dispute, due, may_owe_more,
-    next_balance,
+    AgentSays, ClientFacts, Dispute, Tolerance, admitted_usage, bound, dispute, due,
+    is_settled as is_settled_for_client, may_owe_more, next_balance,
 };
 
 pub use outlook::{Outlook, agent_outlook, client_outlook};

@@ -15,8 +15,8 @@ use crate::domain::status::Event;
 use crate::domain::time::complaint;
 use crate::exchange::peer::Offerings;
 use crate::service::{
-    ChannelView, ChequeView, Draft, IdentityView, OfferingView, OrderView, Refused, SessionView,
-    Source,
+    ChannelView, ChequeView, Draft, IdentityView, ListQuery, OfferingView, OrderView, Refused,
+    SessionView, Source,
 };
 
 pub(super) fn routes() -> Router<Api> {
@@ -83,8 +83,11 @@ async fn identity(State(api): State<Api>) -> Json<IdentityView> {
     Json(api.service.identity_view())
 }
 
-async fn offerings(State(api): State<Api>) -> Answer<Vec<OfferingView>> {
-    Ok(Json(api.service.offering_views().await?))
+async fn offerings(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Vec<OfferingView>> {
+    Ok(Json(api.service.offering_views(&query).await?))
 }
 
 async fn offering(State(api): State<Api>, Path(hash): Path<String>) -> Answer<OfferingView> {
@@ -156,8 +159,8 @@ fn signer(message: &Value) -> Option<PublicKey> {
     message.get("agentPublicKey")?.as_str()?.parse().ok()
 }
 
-async fn orders(State(api): State<Api>) -> Answer<Vec<OrderView>> {
-    Ok(Json(api.service.order_views().await?))
+async fn orders(State(api): State<Api>, Query(query): Query<ListQuery>) -> Answer<Vec<OrderView>> {
+    Ok(Json(api.service.order_views(&query).await?))
 }
 
 async fn order(State(api): State<Api>, Path(hash): Path<String>) -> Answer<OrderView> {
@@ -180,8 +183,11 @@ async fn order_cancel(State(api): State<Api>, Path(hash): Path<String>) -> Answe
     Ok(Json(api.service.order_cancel(&hash).await?))
 }
 
-async fn channels(State(api): State<Api>) -> Answer<Vec<ChannelView>> {
-    Ok(Json(api.service.channel_views().await?))
+async fn channels(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Vec<ChannelView>> {
+    Ok(Json(api.service.channel_views(&query).await?))
 }
 
 async fn channel(State(api): State<Api>, Path(id): Path<String>) -> Answer<ChannelView> {
@@ -211,8 +217,12 @@ async fn channel_access(
     Ok(Json(api.service.channel_access(key(&id)?, reveal).await?))
 }
 
-async fn sessions(State(api): State<Api>, Path(id): Path<String>) -> Answer<Vec<SessionView>> {
-    Ok(Json(api.service.session_views(key(&id)?).await?))
+async fn sessions(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Vec<SessionView>> {
+    Ok(Json(api.service.session_views(key(&id)?, &query).await?))
 }
 
 async fn suspend(State(api): State<Api>, Path(id): Path<String>) -> Answer<ChannelView> {
@@ -227,8 +237,11 @@ async fn terminate(State(api): State<Api>, Path(id): Path<String>) -> Answer<Cha
     Ok(Json(api.service.channel_command(key(&id)?, Event::Terminate).await?))
 }
 
-async fn cheques(State(api): State<Api>) -> Answer<Vec<ChequeView>> {
-    Ok(Json(api.service.cheque_views().await?))
+async fn cheques(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Vec<ChequeView>> {
+    Ok(Json(api.service.cheque_views(&query).await?))
 }
 
 async fn cheque_bundles(State(api): State<Api>) -> Answer<Vec<Bundle>> {

@@ -28,6 +28,9 @@ const PAGE: u32 = 4096;
 /// Channels changed in one transaction, which others wait for.
 const GROUP: usize = 64;
 
+/// Channels noted as settled in one transaction: two statements, however many they are.
+const SETTLED_AT_ONCE: usize = 1024;
+
 /// An agent to be asked anew what is owed for a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -56,7 +59,7 @@ impl Service {
         Ok(ask)
     }
 
-    /// Bills all channels that are not over, or really all, and marks the sessions that are measured
+    /// Bills all channels that are not over, or all that are not settled, and marks the sessions that are measured
     /// here. Returns those whose agents have to be asked anew.
     ///
     /// # Errors
@@ -89,13 +92,14 @@ impl Service {
     }
 
     pub(super) async fn bill(&self, rows: Vec<BillingRow>) -> Result<Vec<Question>, StoreError> {
-        let (mut wrong, mut ask) = (Vec::new(), Vec::new());
+        let (mut wrong, mut ask, mut settled) = (Vec::new(), Vec::new(), Vec::new());
         let now = clock::unix_now();
         for row in rows {
             let Some(terms) = self.terms(&row.offering).await? else { continue };
             match self.role() {
                 _ if self.rings_wrongly(&terms, &row) => wrong.push(row.id),
                 Role::Agent if self.verdict(&terms, &row, now).is_some() => wrong.push(row.id),
+                _ if !row.settled && self.is_settled(&terms, &row) => settled.push(row.id),
                 Role::Agent => {}
                 Role::Client if !row.has_access => {}
                 Role::Client => {
@@ -115,7 +119,25 @@ impl Service {
             }
             self.commit(txn).await?;
         }
+        for ids in settled.chunks(SETTLED_AT_ONCE) {
+            self.note_settled(ids).await?;
+        }
         Ok(ask)
+    }
+
+    /// Looks at some channels as they are by now, and notes which of them are settled.
+    async fn note_settled(&self, ids: &[ClientKey]) -> Result<(), StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        let mut settled = Vec::with_capacity(ids.len());
+        for row in txn.billing_some(ids).await? {
+            if let Some(terms) = self.terms(&row.offering).await?
+                && self.is_settled(&terms, &row)
+            {
+                settled.push(row.id);
+            }
+        }
+        txn.billing_settle(&settled).await?;
+        self.commit(txn).await
     }
 
     /// Looks at a channel as it is by now, and does what has to be done.
@@ -127,7 +149,9 @@ impl Service {
         }
         if self.role() == Role::Client {
             let balance = next_balance(&terms, &self.client_facts(&row));
-            let Some(balance) = balance.filter(|_| row.has_access) else { return Ok(()) };
+            let Some(balance) = balance.filter(|_| row.has_access) else {
+                return Ok(());
+            };
             return self.sign_cheque(txn, id, balance).await;
         }
         let Some((event, reason)) = self.verdict(&terms, &row, clock::unix_now()) else {
@@ -142,6 +166,18 @@ impl Service {
                 Ok(())
             }
             Ok(_) => Ok(()),
+        }
+    }
+
+    /// Whether nothing will be left to be done until something changes.
+    fn is_settled(&self, terms: &Terms, row: &BillingRow) -> bool {
+        match self.role() {
+            Role::Agent => billing::is_settled_for_agent(&self.agent_facts(row)),
+            Role::Client => {
+                let ended = |status| status == Status::Terminated;
+                let both = ended(row.state.status) && row.agent.is_some_and(|a| ended(a.status));
+                billing::is_settled_for_client(terms, &self.client_facts(row), both)
+            }
         }
     }
 

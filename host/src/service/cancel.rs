@@ -93,8 +93,8 @@ impl Service {
     /// A database that fails.
     pub async fn orders_cancelling(&self) -> Result<Vec<Cancelling>, Refused> {
         let mut waiting = Vec::new();
-        for row in self.inner.store.order_list().await? {
-            if row.state != OrderState::Waiting || row.cancelled_at.is_none() {
+        for row in self.inner.store.order_waiting().await? {
+            if row.cancelled_at.is_none() {
                 continue;
             }
             let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::account::{key, unknown};
+use super::list::ListQuery;
 use super::offering::{hash, parsed};
 use super::{Refused, Service};
 use crate::clock::{self, UnixSeconds};
@@ -218,13 +219,14 @@ impl Service {
         txn.commit().await.map(drop)
     }
 
-    /// All cheques, newest first.
+    /// Cheques, newest first.
     ///
     /// # Errors
-    /// A database that fails.
-    pub async fn cheque_views(&self) -> Result<Vec<ChequeView>, Refused> {
+    /// `BadRequest`, `NotFound` for what is asked for.
+    pub async fn cheque_views(&self, query: &ListQuery) -> Result<Vec<ChequeView>, Refused> {
         let mut views = Vec::new();
-        for cheque in self.inner.store.cheque_list().await? {
+        let page = query.by_channel(&["unsent", "acknowledged"])?;
+        for cheque in query.found(self.inner.store.cheque_page(page).await?)? {
             let row = self.channel_row(cheque.channel).await?;
             let peer = row.peer.parse::<PublicKey>().map(|key| key.fingerprint());
             views.push(ChequeView {

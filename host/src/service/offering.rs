@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::list::ListQuery;
 use super::{Refused, Service};
 use crate::clock::{self, UnixSeconds};
 use crate::domain::identity::PublicKey;
@@ -210,14 +211,15 @@ impl Service {
             .map_err(|error| Refused::new(error.code(), crate::chain(&error)))
     }
 
-    /// All offerings, newest first.
+    /// Offerings, newest first.
     ///
     /// # Errors
-    /// A database that fails.
-    pub async fn offering_views(&self) -> Result<Vec<OfferingView>, Refused> {
+    /// `BadRequest`, `NotFound` for what is asked for.
+    pub async fn offering_views(&self, query: &ListQuery) -> Result<Vec<OfferingView>, Refused> {
         let products = self.inner.store.product_list().await?;
         let name = |id: Uuid| products.iter().find(|p| p.id == id).map_or("", |p| p.name.as_str());
-        let rows = self.inner.store.offering_list().await?;
+        let page = query.by_hash(&["open", "withdrawn"])?;
+        let rows = query.found(self.inner.store.offering_list_page(page).await?)?;
         Ok(rows.into_iter().map(|row| view(row.clone(), name(row.product))).collect())
     }
 
@@ -254,7 +256,8 @@ impl Service {
     }
 
     pub(super) async fn offering_by(&self, hash: &str) -> Result<OfferingRow, Refused> {
-        let mut rows = self.inner.store.offering_list().await?;
+        let mut rows = self.inner.store.offering_like(hash).await?;
+        // Whatever a text sorts before or after, it begins the hash.
         rows.retain(|row| row.hash.starts_with(hash));
         match (rows.pop(), rows.len()) {
             (Some(row), 0) => Ok(row),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::billing::UNPAID;
 use super::cancel::{cancelled, rejected};
+use super::list::ListQuery;
 use super::offering::{hash, parsed};
 use super::{Progress, Refused, Service, refusal};
 use crate::clock::{self, UnixSeconds};
@@ -370,8 +371,8 @@ impl Service {
     /// A database that fails.
     pub async fn orders_waiting(&self) -> Result<Vec<(String, Value, String)>, Refused> {
         let mut waiting = Vec::new();
-        for row in self.inner.store.order_list().await? {
-            if row.state != OrderState::Waiting || row.cancelled_at.is_some() {
+        for row in self.inner.store.order_waiting().await? {
+            if row.cancelled_at.is_some() {
                 continue;
             }
             let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {
@@ -384,13 +385,14 @@ impl Service {
         Ok(waiting)
     }
 
-    /// All orders, newest first.
+    /// Orders, newest first.
     ///
     /// # Errors
-    /// A database that fails.
-    pub async fn order_views(&self) -> Result<Vec<OrderView>, Refused> {
-        let rows = self.inner.store.order_list().await?.into_iter();
-        Ok(rows.map(|row| self.order_shown(row)).collect())
+    /// `BadRequest`, `NotFound` for what is asked for.
+    pub async fn order_views(&self, query: &ListQuery) -> Result<Vec<OrderView>, Refused> {
+        let page = query.by_hash(&["waiting", "accepted", "rejected"])?;
+        let rows = query.found(self.inner.store.order_page(page).await?)?;
+        Ok(rows.into_iter().map(|row| self.order_shown(row)).collect())
     }
 
     /// One order, by its hash or a beginning of it.

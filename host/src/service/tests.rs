@@ -8,6 +8,7 @@ mod adapter;
 mod calls;
 mod clock;
 mod commands;
+mod history;
 mod money;
 mod orders;
 mod outbox;

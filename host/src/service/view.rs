@@ -9,6 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::account::unknown;
+use super::list::{CHANNEL_STATUSES, ListQuery};
 use super::money::MoneyView;
 use super::{Progress, Refused, Service};
 use crate::clock::UnixSeconds;
@@ -72,12 +73,13 @@ pub struct SessionView {
 }
 
 impl Service {
-    /// All channels, newest first.
+    /// Channels, newest first.
     ///
     /// # Errors
-    /// A database that fails.
-    pub async fn channel_views(&self) -> Result<Vec<ChannelView>, Refused> {
-        let rows = self.inner.store.channel_list().await?;
+    /// `BadRequest`, `NotFound` for what is asked for.
+    pub async fn channel_views(&self, query: &ListQuery) -> Result<Vec<ChannelView>, Refused> {
+        let page = query.by_channel(&CHANNEL_STATUSES)?;
+        let rows = query.found(self.inner.store.channel_page(page).await?)?;
         let products = self.inner.store.product_list().await?;
         let mut billed = HashMap::new();
         for some in rows.chunks(1024) {
@@ -145,10 +147,14 @@ impl Service {
     /// The sessions of a channel, oldest first.
     ///
     /// # Errors
-    /// `ChannelNotFound`.
-    pub async fn session_views(&self, channel: ClientKey) -> Result<Vec<SessionView>, Refused> {
+    /// `ChannelNotFound`; `BadRequest`, `NotFound` for what is asked for.
+    pub async fn session_views(
+        &self,
+        channel: ClientKey,
+        query: &ListQuery,
+    ) -> Result<Vec<SessionView>, Refused> {
         self.channel_row(channel).await?;
-        let rows = self.inner.store.session_list(channel).await?;
+        let rows = self.inner.store.session_page(channel, query.by_session()?).await?;
         Ok(rows.into_iter().map(session).collect())
     }
 }

@@ -43,6 +43,8 @@ pub struct BillingRow {
     pub has_access: bool,
     /// Usage from which on a report has it looked at at once.
     pub alarm: Option<u64>,
+    /// Whether nothing was left to be done when it was looked at last.
+    pub settled: bool,
     /// The client: what the agent has signed last.
     pub agent: Option<AgentRow>,
 }
@@ -67,7 +69,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT c.id, c.offering, c.peer, c.status, c.holds, c.since, c.created_at, c.deposit, c.paid, c.used, \
-             c.used_at, c.alarm, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
+             c.used_at, c.alarm, c.settled, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
              s.used_at AS open_used_at, a.status AS agent_status, a.cost AS agent_cost, \
              a.paid AS agent_paid, a.time AS agent_time, \
              a.usage AS agent_usage FROM channels c \
@@ -84,13 +86,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn billing_some(&self, ids: &[ClientKey]) -> Result<Vec<BillingRow>> {
-        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
-        let sql = select!("c.id IN (SELECT unhex(value) FROM json_each($1))");
-        let rows = sqlx::query(sql).bind(super::json(&ids)).fetch_all(&self.pool).await;
+        let rows = sqlx::query(SOME).bind(hex(ids)).fetch_all(&self.pool).await;
         rows.map_err(StoreError::at("reading channels for billing"))?.iter().map(row).collect()
     }
 
-    /// The next channels after one, in the order of their ids: those that are not over, or all.
+    /// The next channels after one that are not settled, in the order of their ids: those that are
+    /// not over, or all of these.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -101,9 +102,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<BillingRow>> {
         let sql = if all {
-            select!("c.id > $1 ORDER BY c.id LIMIT $2")
+            select!("c.settled = 0 AND c.id > $1 ORDER BY c.id LIMIT $2")
         } else {
-            select!("c.id > $1 AND c.status <> 'terminated' ORDER BY c.id LIMIT $2")
+            select!(
+                "c.settled = 0 AND c.id > $1 AND c.status <> 'terminated' ORDER BY c.id LIMIT $2"
+            )
         };
         let after = after.map_or(Uuid::nil(), |id| id.0);
         let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(&self.pool).await;
@@ -111,7 +114,35 @@ impl Store {
     }
 }
 
+const SOME: &str = select!("c.id IN (SELECT unhex(value) FROM json_each($1))");
+
+/// Ids as the one parameter of a statement.
+fn hex(ids: &[ClientKey]) -> String {
+    super::json(&ids.iter().map(|id| id.0.simple().to_string()).collect::<Vec<_>>())
+}
+
 impl Txn {
+    /// Some channels by their ids; ids that are none are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_some(&mut self, ids: &[ClientKey]) -> Result<Vec<BillingRow>> {
+        let rows = sqlx::query(SOME).bind(hex(ids)).fetch_all(&mut *self.inner).await;
+        rows.map_err(StoreError::at("reading channels for billing"))?.iter().map(row).collect()
+    }
+
+    /// Notes of some channels that nothing is left to be done about their money.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_settle(&mut self, ids: &[ClientKey]) -> Result<()> {
+        let sql = "UPDATE channels SET settled = 1 \
+                   WHERE id IN (SELECT unhex(value) FROM json_each($1))";
+        let done = sqlx::query(sql).bind(hex(ids)).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("settling channels"))?;
+        Ok(())
+    }
+
     /// A channel as billing sees it.
     ///
     /// # Errors
@@ -137,9 +168,20 @@ impl Txn {
         alarm: Option<u64>,
     ) -> Result<()> {
         self.touch(id);
-        let sql = "UPDATE channels SET paid = $2, alarm = $3 WHERE id = $1";
+        let sql = "UPDATE channels SET paid = $2, alarm = $3, settled = 0 WHERE id = $1";
         let query = sqlx::query(sql).bind(id.0).bind(to_db(paid)).bind(alarm.map(to_db));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("noting a payment"))?;
+        Ok(())
+    }
+
+    /// Notes that something may be left to be done about a channel's money.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn billing_unsettle(&mut self, id: ClientKey) -> Result<()> {
+        let sql = "UPDATE channels SET settled = 0 WHERE id = $1 AND settled = 1";
+        let done = sqlx::query(sql).bind(id.0).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("looking at a channel again"))?;
         Ok(())
     }
 
@@ -159,7 +201,7 @@ impl Txn {
             *sum = sum.saturating_add(*more).min(MAX_INTEGER);
         }
         let rows: Vec<_> = sums.into_iter().collect();
-        let sql = "UPDATE channels SET used = MIN(used + j.more, $3), used_at = $2 FROM ( \
+        let sql = "UPDATE channels SET used = MIN(used + j.more, $3), used_at = $2, settled = 0 FROM ( \
                    SELECT unhex(value ->> 0) AS id, value ->> 1 AS more FROM json_each($1)) j \
                    WHERE channels.id = j.id";
         let query = sqlx::query(sql).bind(super::json(&rows)).bind(to_db(now));
@@ -189,6 +231,7 @@ fn row(row: &SqliteRow) -> Result<BillingRow> {
             in_session: open_usage.is_some(),
             has_access: row.try_get("has_access")?,
             alarm: maybe("alarm")?,
+            settled: row.try_get::<i16, _>("settled")? == 1,
             agent: agent(row)?,
         })
     };

@@ -83,22 +83,13 @@ pub struct StateChange<'a> {
 }
 
 impl Store {
-    /// All channels, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn channel_list(&self) -> Result<Vec<ChannelRow>> {
-        let sql = "SELECT * FROM channels ORDER BY created_at DESC, id";
-        let rows = sqlx::query(sql).fetch_all(&self.pool).await;
-        rows.map_err(StoreError::at("listing channels"))?.iter().map(row).collect()
-    }
-
     /// The channels of a product that its module should be serving, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn channel_served(&self, product: Uuid) -> Result<Vec<ClientKey>> {
-        let sql = "SELECT id FROM channels WHERE product = $1 \
+        // Said twice, because an index has the channels that are not over.
+        let sql = "SELECT id FROM channels WHERE product = $1 AND status <> 'terminated' \
                    AND status IN ('activating', 'active') ORDER BY created_at, id";
         let ids = sqlx::query_scalar(sql).bind(product).fetch_all(&self.pool).await;
         let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing served channels"))?;
@@ -227,7 +218,7 @@ impl Txn {
         self.touch(id);
         let sql = "UPDATE channels SET status = $2, holds = $3, reason = $4, \
                    since = CASE WHEN status = $2 THEN since ELSE $5 END, \
-                   activate_by = $6, fault_until = $7, fault_count = $8 WHERE id = $1";
+                   activate_by = $6, fault_until = $7, fault_count = $8, settled = 0 WHERE id = $1";
         let query = sqlx::query(sql)
             .bind(id.0)
             .bind(change.state.status.as_str())
@@ -345,7 +336,8 @@ impl Txn {
     pub async fn channel_replay(&mut self, product: Uuid, now: UnixSeconds) -> Result<()> {
         let starts = "UPDATE channels SET command = 'start', command_number = command_number + 1, \
                       command_attempts = 0, command_due = $2 \
-                      WHERE product = $1 AND status IN ('activating', 'active') \
+                      WHERE product = $1 AND status <> 'terminated' \
+                      AND status IN ('activating', 'active') \
                       AND (command IS DISTINCT FROM 'start' OR command_attempts > 0)";
         let stops = "UPDATE channels SET command_due = $2 \
                      WHERE product = $1 AND command = 'stop'";
@@ -442,7 +434,7 @@ pub(super) fn state(row: &SqliteRow) -> std::result::Result<ChannelState, sqlx::
     Ok(ChannelState { status: status(row)?, holds })
 }
 
-fn row(row: &SqliteRow) -> Result<ChannelRow> {
+pub(super) fn row(row: &SqliteRow) -> Result<ChannelRow> {
     let number = |name: &str| row.try_get(name).map(from_db);
     let time = |name: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(name)?.map(from_db));
     let read = || {

@@ -154,11 +154,11 @@ impl Txn {
             .bind(to_db(account.paid))
             .bind(to_db(account.time));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("keeping an account"))?;
-        Ok(())
+        self.billing_unsettle(account.channel).await
     }
 }
 
-fn row(row: &SqliteRow) -> Result<ChequeRow> {
+pub(super) fn row(row: &SqliteRow) -> Result<ChequeRow> {
     let read = || {
         let due: Option<i64> = row.try_get("due")?;
         let attempts: i64 = row.try_get("attempts")?;

@@ -88,14 +88,15 @@ impl Store {
         Ok(count > 0)
     }
 
-    /// All offerings, newest first.
+    /// The offerings whose hash begins with a text.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn offering_list(&self) -> Result<Vec<OfferingRow>> {
-        let sql = "SELECT * FROM offerings ORDER BY made_at DESC, hash";
-        let rows = sqlx::query(sql).fetch_all(&self.pool).await;
-        rows.map_err(StoreError::at("listing offerings"))?.iter().map(offering).collect()
+    pub async fn offering_like(&self, beginning: &str) -> Result<Vec<OfferingRow>> {
+        // As in `order_like`.
+        let sql = "SELECT * FROM offerings WHERE hash >= $1 AND hash < $1 || 'g' ORDER BY hash";
+        let rows = sqlx::query(sql).bind(beginning).fetch_all(&self.pool).await;
+        rows.map_err(StoreError::at("looking for an offering"))?.iter().map(offering).collect()
     }
 
     /// Offerings that orders are taken for, in the order of their hashes, after one of them.
@@ -136,12 +137,12 @@ impl Store {
         found.map_err(StoreError::at("reading an order"))?.as_ref().map(order).transpose()
     }
 
-    /// All orders, newest first.
+    /// The orders that have no answer yet, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn order_list(&self) -> Result<Vec<OrderRow>> {
-        let sql = "SELECT * FROM orders ORDER BY created_at DESC, hash";
+    pub async fn order_waiting(&self) -> Result<Vec<OrderRow>> {
+        let sql = "SELECT * FROM orders WHERE state = 'waiting' ORDER BY created_at, hash";
         let rows = sqlx::query(sql).fetch_all(&self.pool).await;
         rows.map_err(StoreError::at("listing orders"))?.iter().map(order).collect()
     }
@@ -349,7 +350,7 @@ impl Txn {
     }
 }
 
-fn offering(row: &SqliteRow) -> Result<OfferingRow> {
+pub(super) fn offering(row: &SqliteRow) -> Result<OfferingRow> {
     let read = || {
         let withdrawn_at: Option<i64> = row.try_get("withdrawn_at")?;
         Ok::<_, sqlx::Error>(OfferingRow {
@@ -365,7 +366,7 @@ fn offering(row: &SqliteRow) -> Result<OfferingRow> {
     read().map_err(StoreError::at("reading an offering"))
 }
 
-fn order(row: &SqliteRow) -> Result<OrderRow> {
+pub(super) fn order(row: &SqliteRow) -> Result<OrderRow> {
     let read = || {
         let state: String = row.try_get("state")?;
         let held: i16 = row.try_get("held")?;

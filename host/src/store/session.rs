@@ -90,16 +90,6 @@ impl Store {
         let found = sqlx::query(NEWEST).bind(channel.0).fetch_optional(&self.pool).await;
         found.map_err(StoreError::at("reading a channel's session"))?.as_ref().map(row).transpose()
     }
-
-    /// The sessions of a channel, oldest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn session_list(&self, channel: ClientKey) -> Result<Vec<SessionRow>> {
-        let sql = "SELECT * FROM sessions WHERE channel = $1 ORDER BY started_at, id";
-        let rows = sqlx::query(sql).bind(channel.0).fetch_all(&self.pool).await;
-        rows.map_err(StoreError::at("listing sessions"))?.iter().map(row).collect()
-    }
 }
 
 /// Ids rise with time.
@@ -192,7 +182,7 @@ impl Txn {
         self.touch(ClientKey(channel));
         // No further than integers go: a sum that the database cannot hold could not be read again.
         let sql = "UPDATE channels SET used = MIN(used + s.usage, $2), \
-                   used_at = MAX(channels.used_at, s.used_at) \
+                   used_at = MAX(channels.used_at, s.used_at), settled = 0 \
                    FROM sessions s WHERE s.id = $1 AND channels.id = s.channel";
         let query = sqlx::query(sql).bind(id.0).bind(to_db(MAX_INTEGER));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("adding up usage"))?;
@@ -306,7 +296,7 @@ fn targets(text: &str) -> std::result::Result<Vec<ReportTarget>, sqlx::Error> {
         .collect()
 }
 
-fn row(row: &sqlx::sqlite::SqliteRow) -> Result<SessionRow> {
+pub(super) fn row(row: &sqlx::sqlite::SqliteRow) -> Result<SessionRow> {
     let read = || {
         let id: Uuid = row.try_get("id")?;
         let stopped_at: Option<i64> = row.try_get("stopped_at")?;

@@ -78,6 +78,11 @@ pub struct Judgement {
     pub end: Option<End>,
 }
 
+/// Whether a channel is never judged again.
+pub fn is_settled(facts: &AgentFacts) -> bool {
+    facts.status == Status::Terminated
+}
+
 /// Judges a channel at a time.
 pub fn judge(terms: &Terms, facts: &AgentFacts, now: u64) -> Judgement {
     Judgement { hold: is_held(terms, facts), end: end(terms, facts, now) }

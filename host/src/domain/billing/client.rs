@@ -122,6 +122,15 @@ pub fn dispute(terms: &Terms, facts: &ClientFacts) -> Option<Dispute> {
     (asked > bound).then_some(Dispute { asked, bound })
 }
 
+/// Whether nothing is left to be done about a channel's money: it has ended here and with its agent,
+/// and neither a cheque nor a question is due.
+pub fn is_settled(terms: &Terms, facts: &ClientFacts, ended_on_both_sides: bool) -> bool {
+    ended_on_both_sides
+        && !facts.in_session
+        && next_balance(terms, facts).is_none()
+        && !may_owe_more(terms, facts)
+}
+
 /// The balance to sign now, or `None` while nothing more is to be paid.
 pub fn next_balance(terms: &Terms, facts: &ClientFacts) -> Option<u64> {
     let (due, interval) = (u128::from(due(terms, facts)), terms.interval_price());

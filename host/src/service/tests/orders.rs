@@ -88,7 +88,7 @@ async fn an_operator_cannot_accept_an_order_for_a_withdrawn_offering() {
     let (world, offering) = shop(OrderPolicy::Manual, json!({})).await;
     let answer = world.service.order_received(&order(&offering, &identity(2))).await;
     assert_eq!(word(answer), "waiting");
-    let waiting = world.service.order_views().await.expect("listed").remove(0);
+    let waiting = world.service.order_views(&Default::default()).await.expect("listed").remove(0);
     world.service.offering_withdraw(&offering).await.expect("withdrawn");
     let refused = world.service.order_decide(&waiting.hash, true).await.expect_err("refused");
     assert_eq!(refused.code, "OfferingWithdrawn");
@@ -110,7 +110,7 @@ async fn an_unpaid_channel_gives_its_place_back() {
 
     let patient = world.restarted(|settings| settings.first_payment_timeout = Duration::ZERO);
     patient.bill_all(false).await.expect("judged");
-    let ended = patient.channel_views().await.expect("listed").remove(0);
+    let ended = patient.channel_views(&Default::default()).await.expect("listed").remove(0);
     assert_eq!(ended.status, Status::Terminated);
     assert_eq!(ended.reason, "the first payment did not come in time");
     assert_eq!(supply(&world.service, &offering).await, 1);
@@ -130,7 +130,7 @@ async fn a_cancelled_order_is_never_accepted_and_the_answer_stays_the_same() {
     unsigned["clientSigningKey"] = json!(identity(3).public().signing);
     let unsigned = service.cancel_received(&unsigned).await;
     assert_eq!(unsigned.expect_err("refused").code, "BadOrderSignature");
-    let waiting = service.order_views().await.expect("listed").remove(0);
+    let waiting = service.order_views(&Default::default()).await.expect("listed").remove(0);
     assert_eq!(waiting.state, "waiting");
     for _ in 0..2 {
         let answer = service.cancel_received(&cancel(&message, &me)).await.expect("answered");

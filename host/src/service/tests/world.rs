@@ -224,7 +224,10 @@ impl World {
     }
 
     pub(super) async fn sessions(&self, channel: ClientKey) -> Vec<SessionRow> {
-        self.store.session_list(channel).await.expect("listed")
+        self.store
+            .session_page(channel, crate::store::Page { after: None, status: "", limit: 1000 })
+            .await
+            .expect("listed")
     }
 
     pub(super) async fn usage(&self, channel: ClientKey) -> u64 {
