@@ -130,6 +130,9 @@ pub struct Channels {
     /// How long an agent waits for the first payment of a channel.
     #[serde(deserialize_with = "fields::seconds")]
     pub first_payment_timeout: Duration,
+    /// The most that a channel may be used between two acknowledged reports, in smallest units.
+    #[serde(deserialize_with = "fields::amount")]
+    pub max_unreported: u64,
 }
 
 /// The way between agents and clients.

@@ -259,6 +259,7 @@ pub fn settings(config: &Config, exchange: Option<String>) -> Settings {
         role: config.role,
         activation_timeout: config.channels.activation_timeout,
         first_payment_timeout: config.channels.first_payment_timeout,
+        max_unreported: config.channels.max_unreported,
         exchange: exchange.unwrap_or_default(),
         orders: agent.orders,
         allowlist: agent.allowlist.clone(),

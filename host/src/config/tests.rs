@@ -61,6 +61,7 @@ fn the_shortest_file_gives_the_defaults() {
         channels: Channels {
             activation_timeout: Duration::from_secs(60),
             first_payment_timeout: Duration::from_secs(600),
+            max_unreported: 64 << 20,
         },
         exchange: Exchange {
             listen: ([127, 0, 0, 1], 8480).into(),

@@ -6,6 +6,7 @@
 
 mod agent;
 mod client;
+mod credit;
 mod outlook;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use client::{
     is_settled as is_settled_for_client, may_owe_more, next_balance,
 };
 
+pub use credit::{Bounds, applies as credit_applies};
 pub use outlook::{Outlook, agent_outlook, client_outlook};
 
 use super::offering::{BillingType, Offering, UnitType};

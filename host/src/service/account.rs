@@ -186,7 +186,7 @@ impl Service {
             txn.billing_add_used(&[(channel, forgotten)], clock::unix_now()).await?;
         }
         txn.cheque_put(&received(&cheque, message)).await?;
-        txn.billing_set(channel, balance, self.alarm(&terms, row.deposit, balance)).await?;
+        self.mark(txn, channel, &terms, row.deposit, balance).await?;
         let before = known.paid;
         tracing::warn!(%channel, balance, before, forgotten,
             "this host has forgotten a cheque that it has signed; the agent has shown it");

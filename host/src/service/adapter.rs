@@ -77,7 +77,8 @@ impl Service {
         } else {
             Reported::Usage(Usage::Total(amount))
         };
-        self.inner.usage.report(caller.product, session.channel, session.id, usage).await
+        let reply = self.inner.usage.report(caller.product, session.channel, session.id, usage);
+        reply.await.map(|reply| reply.status)
     }
 
     /// Ends the open session, if there is one, and answers a stop. A client's channel that is active

@@ -17,7 +17,7 @@ use super::offering::parsed;
 use super::{Refused, Service};
 use crate::clock::{self, UnixSeconds};
 use crate::domain::billing::{
-    self, AgentFacts, AgentSays, ClientFacts, Terms, judge, may_owe_more, next_balance,
+    self, AgentFacts, AgentSays, Bounds, ClientFacts, Terms, judge, may_owe_more, next_balance,
 };
 use crate::domain::status::{Event, Hold};
 use crate::store::{BillingRow, StoreError, Txn};
@@ -145,7 +145,7 @@ impl Service {
         let Some(row) = txn.billing_get(id).await? else { return Ok(()) };
         let Some(terms) = self.terms(&row.offering).await? else { return Ok(()) };
         if self.rings_wrongly(&terms, &row) {
-            txn.billing_set(id, row.paid, self.alarm(&terms, row.deposit, row.paid)).await?;
+            self.mark(txn, id, &terms, row.deposit, row.paid).await?;
         }
         if self.role() == Role::Client {
             let balance = next_balance(&terms, &self.client_facts(&row));
@@ -183,7 +183,7 @@ impl Service {
 
     /// The usage from which on a report has a channel looked at at once. A client looks with every
     /// report at a channel that costs anything.
-    pub(super) fn alarm(&self, terms: &Terms, deposit: u64, paid: u64) -> Option<u64> {
+    fn alarm(&self, terms: &Terms, deposit: u64, paid: u64) -> Option<u64> {
         match self.role() {
             Role::Agent => {
                 billing::alarm(terms, deposit, paid).filter(|alarm| *alarm <= MAX_INTEGER)
@@ -192,9 +192,33 @@ impl Service {
         }
     }
 
-    /// Whether a live channel's alarm is not what it has to be: that of one that an older version made.
+    /// How far a channel may be used.
+    fn bounds(&self, terms: &Terms, deposit: u64, paid: u64) -> Bounds {
+        match self.role() {
+            Role::Agent => Bounds::of_agent(terms, deposit, paid),
+            Role::Client => Bounds::of_client(terms),
+        }
+    }
+
+    /// Notes what is paid for a channel, and what follows from it.
+    pub(super) async fn mark(
+        &self,
+        txn: &mut Txn,
+        id: ClientKey,
+        terms: &Terms,
+        deposit: u64,
+        paid: u64,
+    ) -> Result<(), StoreError> {
+        let alarm = self.alarm(terms, deposit, paid);
+        txn.billing_set(id, paid, alarm, self.bounds(terms, deposit, paid)).await
+    }
+
+    /// Whether a live channel's alarm or bounds are not what they have to be: those of one that an
+    /// older version made.
     fn rings_wrongly(&self, terms: &Terms, row: &BillingRow) -> bool {
-        !is_over(row.state.status) && row.alarm != self.alarm(terms, row.deposit, row.paid)
+        let (deposit, paid) = (row.deposit, row.paid);
+        let right = (self.alarm(terms, deposit, paid), self.bounds(terms, deposit, paid));
+        !is_over(row.state.status) && (row.alarm, row.bounds) != right
     }
 
     pub(super) fn client_facts(&self, row: &BillingRow) -> ClientFacts {

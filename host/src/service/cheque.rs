@@ -94,8 +94,7 @@ impl Service {
         let before = txn.billing_get(channel).await?.map_or(0, |known| known.paid);
         if balance > before {
             txn.cheque_put(&received(cheque, message)).await?;
-            let alarm = self.alarm(&terms, row.deposit, balance);
-            txn.billing_set(channel, balance, alarm).await?;
+            self.mark(&mut txn, channel, &terms, row.deposit, balance).await?;
             self.commit(txn).await?;
             tracing::info!(%channel, balance, before, "cheque received");
         }
@@ -148,8 +147,7 @@ impl Service {
             away,
         };
         txn.cheque_put(&row).await?;
-        // A client looks at its channel with every report.
-        txn.billing_set(channel, balance, Some(0)).await?;
+        txn.billing_set_paid(channel, balance).await?;
         tracing::info!(%channel, balance, "cheque signed");
         Ok(())
     }

@@ -99,6 +99,8 @@ pub struct Settings {
     pub activation_timeout: Duration,
     /// By when after its order a channel's first payment has to be there; an agent ends it else.
     pub first_payment_timeout: Duration,
+    /// The most that a channel may be used between two acknowledged reports, in smallest units.
+    pub max_unreported: u64,
     /// An agent's URL as clients see it, without a path.
     pub exchange: String,
     /// Whose orders an agent accepts.
@@ -186,7 +188,8 @@ impl Service {
     /// The Service API of one party on its database; has to be made on a runtime.
     pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
         let attention = Arc::<Attention>::default();
-        let usage = UsageWriter::start(store.clone(), Arc::clone(&attention));
+        let unreported = settings.max_unreported;
+        let usage = UsageWriter::start(store.clone(), Arc::clone(&attention), unreported);
         let inner = Inner {
             store,
             identity,

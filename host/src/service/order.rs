@@ -236,7 +236,7 @@ impl Service {
             channel.state.holds = channel.state.holds.with(Hold::Payment);
         }
         txn.channel_add(&channel).await?;
-        txn.billing_set(id, 0, self.alarm(&terms, channel.deposit, 0)).await?;
+        self.mark(txn, id, &terms, channel.deposit, 0).await?;
         let reason = if unpaid { UNPAID } else { "access message made" };
         self.apply(txn, &channel, Event::AccessReady, reason).await?;
         Ok(())
@@ -354,7 +354,7 @@ impl Service {
         }
         txn.channel_add(&channel).await?;
         let terms = Terms::from(&read);
-        txn.billing_set(id, 0, self.alarm(&terms, channel.deposit, 0)).await?;
+        self.mark(&mut txn, id, &terms, channel.deposit, 0).await?;
         if row.cancelled_at.is_some() {
             // The agent was faster than the cancellation, but the client does not want the channel.
             self.apply(&mut txn, &channel, Event::Terminate, "the order was cancelled").await?;

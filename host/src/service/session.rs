@@ -1,7 +1,7 @@
 //! `ServiceReady`, `StartSession`, `UpdateSession`, `StopSession`.
 
 use privatix_plugin_api::message::{
-    ApiError, ClientKey, ErrorName, SessionId, SessionStarted, StatusReply, Usage,
+    ApiError, ClientKey, ErrorName, SessionId, SessionStarted, Status, StatusReply, Usage,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::usage::Reported;
 use super::{Caller, ClientPlace, CoreReply, Service, internal};
 use crate::clock;
-use crate::domain::offering::UnitType;
+use crate::domain::billing::credit_applies;
 use crate::domain::status::Event;
 use crate::store::{ChannelRow, NewSession, Txn};
 
@@ -21,8 +21,11 @@ impl Service {
     ) -> Result<CoreReply, ApiError> {
         let (mut txn, channel) = self.write(caller, key).await?;
         let state = self.apply(&mut txn, &channel, Event::Ready, "service ready").await?;
+        let terms = self.terms(&channel.offering).await.map_err(internal)?;
+        let measured = terms.is_some_and(|terms| !credit_applies(&terms));
+        let credit = self.credit(&mut txn, key, state.status, measured).await?;
         self.commit(txn).await.map_err(internal)?;
-        Ok(CoreReply::Status(StatusReply::new(state.status)))
+        Ok(CoreReply::Status(StatusReply { status: state.status, credit }))
     }
 
     pub(super) async fn start_session(
@@ -45,18 +48,19 @@ impl Service {
             client_address: place.address.map(|address| address.to_string()),
             client_port: place.port,
             started_at: now,
-            measured: terms.is_some_and(|terms| terms.unit_type == UnitType::Seconds),
+            measured: terms.is_some_and(|terms| !credit_applies(&terms)),
         };
         txn.session_open(&session).await.map_err(internal)?;
         let offering = txn.offering_get(&channel.offering).await.map_err(internal)?;
         let offering = offering.and_then(|row| serde_json::from_str(&row.message).ok());
         let state = self.apply(&mut txn, &channel, Event::Ready, "session started").await?;
+        let credit = self.credit(&mut txn, key, state.status, session.measured).await?;
         self.commit(txn).await.map_err(internal)?;
         Ok(CoreReply::Started(SessionStarted {
             session: session.id,
             offering: offering.unwrap_or(Value::Null),
             status: state.status,
-            credit: None,
+            credit,
         }))
     }
 
@@ -69,7 +73,7 @@ impl Service {
     ) -> Result<CoreReply, ApiError> {
         let usage = Reported::Usage(usage);
         match self.inner.usage.report(caller.product, key, session, usage).await {
-            Ok(status) => Ok(CoreReply::Status(StatusReply::new(status))),
+            Ok(reply) => Ok(CoreReply::Status(reply)),
             // Which of the two was not found is only looked up for the answer.
             Err(error) if error.name == ErrorName::SessionNotFound => {
                 self.channel(caller, key).await?;
@@ -96,6 +100,25 @@ impl Service {
         let state = self.apply(&mut txn, &channel, Event::Stopped, "session stopped").await?;
         self.commit(txn).await.map_err(internal)?;
         Ok(CoreReply::Status(StatusReply::new(state.status)))
+    }
+
+    /// How much of a channel may be used until a report is acknowledged; none for a session that is
+    /// measured here.
+    async fn credit(
+        &self,
+        txn: &mut Txn,
+        key: ClientKey,
+        status: Status,
+        measured: bool,
+    ) -> Result<Option<u64>, ApiError> {
+        if measured {
+            return Ok(None);
+        }
+        if !status.allows_use() {
+            return Ok(Some(0));
+        }
+        let (usage, bounds) = txn.billing_bounds(key).await.map_err(internal)?;
+        Ok(Some(bounds.credit(usage, self.inner.settings.max_unreported)))
     }
 
     /// Begins a write on a channel of the caller's.

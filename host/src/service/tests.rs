@@ -8,6 +8,7 @@ mod adapter;
 mod calls;
 mod clock;
 mod commands;
+mod credit;
 mod history;
 mod money;
 mod orders;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, SessionId, Status, Usage};
+use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, SessionId, StatusReply, Usage};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ struct Report {
     channel: ClientKey,
     session: SessionId,
     usage: Reported,
-    answer: oneshot::Sender<Result<Status, ApiError>>,
+    answer: oneshot::Sender<Outcome>,
 }
 
 /// What is reported.
@@ -50,20 +50,20 @@ pub(super) struct UsageWriter {
 
 impl UsageWriter {
     /// Starts the writer; it ends with its last handle.
-    pub(super) fn start(store: Store, attention: Arc<Attention>) -> Self {
+    pub(super) fn start(store: Store, attention: Arc<Attention>, max_unreported: u64) -> Self {
         let (reports, queue) = mpsc::channel(GROUP);
-        tokio::spawn(write(store, attention, queue));
+        tokio::spawn(write(store, attention, max_unreported, queue));
         Self { reports }
     }
 
-    /// Returns once the report is on disk.
+    /// Returns once the report is on disk, with the status and the credit after it.
     pub(super) async fn report(
         &self,
         product: Uuid,
         channel: ClientKey,
         session: SessionId,
         usage: Reported,
-    ) -> Result<Status, ApiError> {
+    ) -> Outcome {
         let (answer, answered) = oneshot::channel();
         let report = Report { product, channel, session, usage, answer };
         let sent = self.reports.send(report).await;
@@ -72,16 +72,22 @@ impl UsageWriter {
     }
 }
 
-async fn write(store: Store, attention: Arc<Attention>, mut queue: mpsc::Receiver<Report>) {
+async fn write(
+    store: Store,
+    attention: Arc<Attention>,
+    max_unreported: u64,
+    mut queue: mpsc::Receiver<Report>,
+) {
     let mut group = Vec::new();
     while queue.recv_many(&mut group, GROUP).await > 0 {
         gather(&mut queue, &mut group).await;
         // In key order: a page of the database is then touched once.
         group.sort_by_key(|report| report.session);
-        let outcomes = save(&store, &attention, &group).await.unwrap_or_else(|error| {
-            let failed = super::internal(error);
-            group.iter().map(|_| Err(failed.clone())).collect()
-        });
+        let outcomes =
+            save(&store, &attention, max_unreported, &group).await.unwrap_or_else(|error| {
+                let failed = super::internal(error);
+                group.iter().map(|_| Err(failed.clone())).collect()
+            });
         for (report, outcome) in group.drain(..).zip(outcomes) {
             // Whoever asked may have given up.
             let _ = report.answer.send(outcome);
@@ -106,11 +112,12 @@ async fn gather(queue: &mut mpsc::Receiver<Report>, group: &mut Vec<Report>) {
     }
 }
 
-type Outcome = Result<Status, ApiError>;
+type Outcome = Result<StatusReply, ApiError>;
 
 async fn save(
     store: &Store,
     attention: &Attention,
+    max_unreported: u64,
     group: &[Report],
 ) -> Result<Vec<Outcome>, StoreError> {
     let mut ids: Vec<SessionId> = group.iter().map(|report| report.session).collect();
@@ -124,14 +131,12 @@ async fn save(
     let outcomes = group
         .iter()
         .map(|report| {
-            let target = targets.get_mut(&report.session);
-            let (status, account) = decide(report, target.as_deref().copied(), now)?;
-            if let Some(target) = target
-                && target.account != account
-            {
+            let target = targets.get_mut(&report.session).ok_or(ErrorName::SessionNotFound)?;
+            let account = decide(report, *target, now)?;
+            if target.account != account {
                 changes.note(target, account);
             }
-            Ok(status)
+            Ok(StatusReply { status: target.status, credit: credit(target, max_unreported) })
         })
         .collect();
     if !changes.accounts.is_empty() {
@@ -168,28 +173,36 @@ impl Changes {
             Some((id, last)) if *id == target.id => *last = account,
             _ => self.accounts.push((target.id, account)),
         }
-        let open = if target.stopped_at.is_some() { 0 } else { account.usage };
-        if target.alarm.is_some_and(|alarm| target.used.saturating_add(open) >= alarm) {
+        if target.alarm.is_some_and(|alarm| channel_usage(target) >= alarm) {
             self.alarmed.push(target.channel);
         }
     }
 }
 
-/// The rules for one report.
-fn decide(
-    report: &Report,
-    target: Option<ReportTarget>,
-    now: UnixSeconds,
-) -> Result<(Status, Account), ApiError> {
-    let target = target
-        .filter(|target| target.channel == report.channel && target.product == report.product)
-        .ok_or(ErrorName::SessionNotFound)?;
+/// What the channel has used in all of its sessions.
+fn channel_usage(target: &ReportTarget) -> u64 {
+    let open = if target.stopped_at.is_some() { 0 } else { target.account.usage };
+    target.used.saturating_add(open)
+}
+
+/// How much may be used beyond what is reported now; see [`crate::domain::billing::Bounds`].
+fn credit(target: &ReportTarget, max_unreported: u64) -> Option<u64> {
+    let usable = target.status.allows_use() && target.stopped_at.is_none();
+    let credit = || target.bounds.credit(channel_usage(target), max_unreported);
+    (!target.measured).then(|| if usable { credit() } else { 0 })
+}
+
+/// The rules for one report: the session's account after it.
+fn decide(report: &Report, target: ReportTarget, now: UnixSeconds) -> Result<Account, ApiError> {
+    if target.channel != report.channel || target.product != report.product {
+        return Err(ErrorName::SessionNotFound.into());
+    }
     if target.stopped_at.is_some_and(|stopped| now.saturating_sub(stopped) > LATE_REPORTS) {
         return Err(ErrorName::SessionNotFound.into());
     }
     if target.measured {
         // The core counts the seconds; what the module counts is of no account.
-        return Ok((target.status, target.account));
+        return Ok(target.account);
     }
     let usage = match report.usage {
         Reported::Usage(usage) => usage,
@@ -198,7 +211,7 @@ fn decide(
         }
     };
     match usage::report(target.account, usage) {
-        Ok(account) => Ok((target.status, account)),
+        Ok(account) => Ok(account),
         Err(error @ UsageError::WentBackwards { .. }) => {
             Err(ApiError::with(ErrorName::UsageWentBackwards, error))
         }

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use privatix_plugin_api::json;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{
-    AccessMessage, ApiError, ClientKey, CoreRequest, ErrorName, Password,
+    AccessMessage, ApiError, ClientKey, CoreRequest, ErrorName, Password, SessionStarted,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -174,10 +174,15 @@ impl Asked {
             }
             Self::Start { client_key, client_address, client_port } => {
                 let request = CoreRequest::StartSession { client_key, client_address, client_port };
-                service.call(caller, request).await?;
+                let reply = service.call(caller, request).await?;
                 line.began(client_key);
                 let view = service.adapter_offering(caller, client_key).await?;
-                Ok(offering(&view, service.role()))
+                let mut offering = offering(&view, service.role());
+                // One more field, which existing adapters ignore.
+                if let CoreReply::Started(SessionStarted { credit: Some(credit), .. }) = reply {
+                    offering["credit"] = credit.into();
+                }
+                Ok(offering)
             }
             Self::Update(client_key, amount) => {
                 service.adapter_update(caller, client_key, amount).await.map(|_| Value::Null)

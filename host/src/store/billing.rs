@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::channel::state;
 use super::{Result, Store, StoreError, Txn, from_db, to_db};
 use crate::clock::UnixSeconds;
+use crate::domain::billing::Bounds;
 use crate::domain::status::ChannelState;
 use privatix_plugin_api::message::Status;
 
@@ -45,6 +46,8 @@ pub struct BillingRow {
     pub alarm: Option<u64>,
     /// Whether nothing was left to be done when it was looked at last.
     pub settled: bool,
+    /// How far it may be used until something is paid or reported.
+    pub bounds: Bounds,
     /// The client: what the agent has signed last.
     pub agent: Option<AgentRow>,
 }
@@ -69,7 +72,8 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT c.id, c.offering, c.peer, c.status, c.holds, c.since, c.created_at, c.deposit, c.paid, c.used, \
-             c.used_at, c.alarm, c.settled, c.access IS NOT NULL AS has_access, s.usage AS open_usage, \
+             c.used_at, c.alarm, c.settled, c.use_limit, c.use_step, c.access IS NOT NULL AS has_access, \
+             s.usage AS open_usage, \
              s.used_at AS open_used_at, a.status AS agent_status, a.cost AS agent_cost, \
              a.paid AS agent_paid, a.time AS agent_time, \
              a.usage AS agent_usage FROM channels c \
@@ -157,7 +161,8 @@ impl Txn {
             .transpose()
     }
 
-    /// Sets what is paid for a channel, and from which usage on it has to be judged anew.
+    /// Sets what is paid for a channel, from which usage on it has to be judged anew, and how far it
+    /// may be used.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -166,10 +171,13 @@ impl Txn {
         id: ClientKey,
         paid: u64,
         alarm: Option<u64>,
+        bounds: Bounds,
     ) -> Result<()> {
         self.touch(id);
-        let sql = "UPDATE channels SET paid = $2, alarm = $3, settled = 0 WHERE id = $1";
+        let sql = "UPDATE channels SET paid = $2, alarm = $3, use_limit = $4, use_step = $5, \
+                   settled = 0 WHERE id = $1";
         let query = sqlx::query(sql).bind(id.0).bind(to_db(paid)).bind(alarm.map(to_db));
+        let query = query.bind(bounds.limit.map(to_db)).bind(bounds.step.map(to_db));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("noting a payment"))?;
         Ok(())
     }
@@ -183,6 +191,33 @@ impl Txn {
         let done = sqlx::query(sql).bind(id.0).execute(&mut *self.inner).await;
         done.map_err(StoreError::at("looking at a channel again"))?;
         Ok(())
+    }
+
+    /// Sets what is paid for a channel alone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_set_paid(&mut self, id: ClientKey, paid: u64) -> Result<()> {
+        self.touch(id);
+        let query = sqlx::query("UPDATE channels SET paid = $2, settled = 0 WHERE id = $1");
+        let done = query.bind(id.0).bind(to_db(paid)).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("noting a payment"))?;
+        Ok(())
+    }
+
+    /// What a channel has used in all sessions, and how far it may be used.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn billing_bounds(&mut self, id: ClientKey) -> Result<(u64, Bounds)> {
+        let sql = "SELECT c.used + COALESCE(s.usage, 0), c.use_limit, c.use_step FROM channels c \
+                   LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL \
+                   WHERE c.id = $1";
+        let found = sqlx::query_as(sql).bind(id.0).fetch_optional(&mut *self.inner).await;
+        let found: Option<(i64, Option<i64>, Option<i64>)> =
+            found.map_err(StoreError::at("reading how far a channel may be used"))?;
+        let (used, limit, step) = found.unwrap_or_default();
+        Ok((from_db(used), Bounds { limit: limit.map(from_db), step: step.map(from_db) }))
     }
 
     /// Adds usage that was reported late, after its session was closed, in one statement.
@@ -232,6 +267,7 @@ fn row(row: &SqliteRow) -> Result<BillingRow> {
             has_access: row.try_get("has_access")?,
             alarm: maybe("alarm")?,
             settled: row.try_get::<i16, _>("settled")? == 1,
+            bounds: Bounds { limit: maybe("use_limit")?, step: maybe("use_step")? },
             agent: agent(row)?,
         })
     };

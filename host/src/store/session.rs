@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Result, Store, StoreError, Txn, from_db, json, to_db};
 use crate::clock::UnixSeconds;
+use crate::domain::billing::Bounds;
 use crate::domain::usage::Account;
 use privatix_plugin_api::message::Status;
 
@@ -67,6 +68,8 @@ pub struct ReportTarget {
     pub used: u64,
     /// Usage of the channel from which on it has to be judged at once.
     pub alarm: Option<u64>,
+    /// How far the channel may be used.
+    pub bounds: Bounds,
 }
 
 impl Store {
@@ -233,7 +236,8 @@ impl Txn {
     pub async fn session_targets(&mut self, ids: &[SessionId]) -> Result<Vec<ReportTarget>> {
         // One row of JSON: a row of its own for each session costs more than finding it.
         let sql = "SELECT json_group_array(json_array(hex(s.id), hex(s.channel), hex(c.product), \
-                   c.status, s.usage, s.sequence, s.stopped_at, s.measured, c.used, c.alarm)) \
+                   c.status, s.usage, s.sequence, s.stopped_at, s.measured, c.used, c.alarm, \
+                   c.use_limit, c.use_step)) \
                    FROM json_each($1) j JOIN sessions s ON s.id = unhex(j.value) \
                    JOIN channels c ON c.id = s.channel";
         let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
@@ -269,8 +273,20 @@ impl Txn {
     }
 }
 
-type TargetRow<'a> =
-    (&'a str, &'a str, &'a str, &'a str, i64, i64, Option<i64>, u8, i64, Option<i64>);
+type TargetRow<'a> = (
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    i64,
+    i64,
+    Option<i64>,
+    u8,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+);
 
 fn targets(text: &str) -> std::result::Result<Vec<ReportTarget>, sqlx::Error> {
     let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
@@ -278,7 +294,20 @@ fn targets(text: &str) -> std::result::Result<Vec<ReportTarget>, sqlx::Error> {
         serde_json::from_str(text).map_err(|error| decode(error.into()))?;
     rows.into_iter()
         .map(
-            |(id, channel, product, status, usage, sequence, stopped_at, measured, used, alarm)| {
+            |(
+                id,
+                channel,
+                product,
+                status,
+                usage,
+                sequence,
+                stopped_at,
+                measured,
+                used,
+                alarm,
+                limit,
+                step,
+            )| {
                 let uuid = |text: &str| Uuid::try_parse(text).map_err(|error| decode(error.into()));
                 Ok(ReportTarget {
                     id: SessionId(uuid(id)?),
@@ -290,6 +319,7 @@ fn targets(text: &str) -> std::result::Result<Vec<ReportTarget>, sqlx::Error> {
                     measured: measured == 1,
                     used: from_db(used),
                     alarm: alarm.map(from_db),
+                    bounds: Bounds { limit: limit.map(from_db), step: step.map(from_db) },
                 })
             },
         )

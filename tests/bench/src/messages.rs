@@ -49,6 +49,7 @@ pub(crate) fn settings(role: Role) -> Settings {
         role,
         activation_timeout: LONG,
         first_payment_timeout: LONG,
+        max_unreported: 64 << 20,
         exchange: String::new(),
         orders: OrderPolicy::Allowlist,
         allowlist: Vec::new(),

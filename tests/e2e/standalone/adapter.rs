@@ -92,7 +92,9 @@ fn every_call_of_an_agent_good_and_bad() {
     is("flyAway", json!([active]), Err((-32601, "the method sess_flyAway does not exist")));
 
     let offering = call(&station, &mut wire, "startSession", &json!([active, "192.0.2.7", 4711]));
-    assert!(offering.expect("an offering").is_object());
+    let offering = offering.expect("an offering");
+    assert!(offering.is_object());
+    assert_eq!(offering["credit"], 64 << 20, "a field of its own, in no other answer");
     let mut is = |name: &str, more: Value, expected: Answer| {
         check(&station, &mut wire, name, more, expected);
     };

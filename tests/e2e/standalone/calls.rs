@@ -7,6 +7,10 @@ use uuid::Uuid;
 use crate::support::Database;
 use crate::support::program::{Described, Station};
 
+/// What may be used of a channel without a price until a report is acknowledged: the default of
+/// `channels.max_unreported`.
+const CREDIT: u64 = 64 << 20;
+
 #[test]
 fn every_call_of_an_agent_good_and_bad() {
     let station = Station::new("agent");
@@ -20,21 +24,23 @@ fn every_call_of_an_agent_good_and_bad() {
     let started = wire.call("service_startSession", json!({ "clientKey": channel }));
     let started = started.expect("a session");
     assert_eq!(started["status"], "active");
+    assert_eq!(started["credit"], CREDIT);
+    let in_use = json!({ "status": "active", "credit": CREDIT });
     let session = started["session"].clone();
     let unknown = Uuid::new_v4();
     let used = |total: u64| json!({ "clientKey": channel, "session": session, "usage": { "total": total } });
     let of = |key: &dyn std::fmt::Display| json!({ "clientKey": key.to_string() });
     // What is called, and what is answered: a result, or the name of an error.
     let rows: Vec<(&str, Value, Result<Value, &str>)> = vec![
-        ("serviceReady", of(&channel), Ok(json!({ "status": "active" }))),
+        ("serviceReady", of(&channel), Ok(in_use.clone())),
         ("serviceReady", of(&unknown), Err("ChannelNotFound")),
         ("serviceReady", of(&foreign), Err("ChannelNotFound")),
         ("serviceReady", of(&"x"), Err("BadRequest")),
         ("serviceReady", json!({}), Err("BadRequest")),
         ("serviceReady", json!([channel]), Err("BadRequest")),
         ("serviceReady", json!({ "clientKey": channel, "call": "x" }), Err("BadRequest")),
-        ("updateSession", used(100), Ok(json!({ "status": "active" }))),
-        ("updateSession", used(100), Ok(json!({ "status": "active" }))),
+        ("updateSession", used(100), Ok(in_use.clone())),
+        ("updateSession", used(100), Ok(in_use.clone())),
         ("updateSession", used(99), Err("UsageWentBackwards")),
         (
             "updateSession",

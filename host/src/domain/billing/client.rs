@@ -160,11 +160,13 @@ fn pays_in_advance(terms: &Terms, facts: &ClientFacts) -> bool {
 }
 
 /// Whether more would be signed if the agent's cost had grown, since it last said it, as the own one
-/// has: then it has to be asked anew.
+/// has, or were the own one: then it has to be asked anew. What it last said may be from before its
+/// own last report, and an agent whose credit is used up waits for what is signed.
 pub fn may_owe_more(terms: &Terms, facts: &ClientFacts) -> bool {
     let Some(agent) = facts.agent else { return facts.usage > 0 };
     let own = |usage| terms.cost(usage, facts.deposit);
     let grown = own(facts.usage).saturating_sub(own(agent.usage_then));
-    let expected = AgentSays { cost: agent.cost.saturating_add(grown), ..agent };
+    let expected = agent.cost.saturating_add(grown).max(own(facts.usage));
+    let expected = AgentSays { cost: expected, ..agent };
     grown > 0 && next_balance(terms, &ClientFacts { agent: Some(expected), ..*facts }).is_some()
 }

@@ -1,6 +1,7 @@
 //! Tables of the rules of money; what holds for all terms is in [`properties`].
 
 mod both;
+mod credit;
 mod properties;
 
 use privatix_plugin_api::json::MAX_INTEGER;
@@ -277,7 +278,9 @@ fn disputes_and_questions() {
         (30, Some(60), 60, false, true),
         // It is behind, and may be further behind by now.
         (30, Some(30), 30, false, true),
-        (30, Some(30), 60, false, false),
+        // By the own meter more is owed than what the agent said some time ago.
+        (30, Some(30), 60, false, true),
+        (30, Some(30), 90, false, false),
         (20, None, 0, false, true),
         (0, None, 0, false, false),
     ] {

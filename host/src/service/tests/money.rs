@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::world::{MINE, World, identity, increment, total};
 use crate::clock;
 use crate::domain::account::Account;
+use crate::domain::billing::Bounds;
 use crate::domain::cheque::{Cheque, Receipt};
 use crate::domain::signed::{self, Kind};
 use crate::domain::status::Hold;
@@ -150,7 +151,7 @@ async fn an_alarm_that_is_wrong_is_put_right() {
         let channel = world.priced(Status::Active, &[], &lagging, 60).await;
         for wrong in [None, Some(1_000)] {
             let mut txn = world.store.begin().await.expect("begun");
-            txn.billing_set(channel, 0, wrong).await.expect("set");
+            txn.billing_set(channel, 0, wrong, Bounds::default()).await.expect("set");
             txn.commit().await.expect("committed");
             for _ in 0..2 {
                 world.service.bill_all(false).await.expect("billed");
@@ -342,7 +343,7 @@ async fn a_forgotten_cheque_is_the_baseline_once_the_agent_shows_the_clients_sig
         };
         let offering = world.row(channel).await.offering;
         let mut txn = world.store.begin().await.expect("begun");
-        txn.billing_set(channel, 105, Some(0)).await.expect("set");
+        txn.billing_set(channel, 105, Some(0), Bounds::default()).await.expect("set");
         txn.commit().await.expect("committed");
         let session = world.start_session(channel).await;
         world.call(total(channel, session, 100)).await.expect("reported");

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::{self, UnixSeconds};
 use crate::config::OrderPolicy;
-use crate::domain::billing::{Terms, Tolerance, alarm};
+use crate::domain::billing::{Bounds, Terms, Tolerance, alarm};
 use crate::domain::identity::Identity;
 use crate::domain::offering::Offering;
 use crate::domain::status::{ChannelState, Hold, Holds};
@@ -95,7 +95,13 @@ impl World {
         txn.channel_add(&row).await.expect("a channel");
         let read: Option<Offering> = serde_json::from_value(offering.clone()).ok();
         if let Some(terms) = read.as_ref().map(Terms::from) {
-            txn.billing_set(row.id, 0, alarm(&terms, row.deposit, 0)).await.expect("an alarm");
+            let bounds = match self.role {
+                Role::Agent => Bounds::of_agent(&terms, row.deposit, 0),
+                Role::Client => Bounds::of_client(&terms),
+            };
+            txn.billing_set(row.id, 0, alarm(&terms, row.deposit, 0), bounds)
+                .await
+                .expect("an alarm");
         }
         txn.commit().await.expect("committed");
         row.id
@@ -316,6 +322,7 @@ fn settings(role: Role) -> Settings {
         role,
         activation_timeout: std::time::Duration::from_secs(60),
         first_payment_timeout: std::time::Duration::from_secs(600),
+        max_unreported: 64 << 20,
         exchange: "http://192.0.2.1".into(),
         orders: OrderPolicy::Open,
         allowlist: Vec::new(),

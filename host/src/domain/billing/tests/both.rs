@@ -10,7 +10,7 @@ use super::super::*;
 const TOLERANCE: Tolerance = Tolerance { percent: 3, bytes: 0, seconds: 0 };
 
 /// Terms that a valid offering may have, with a deposit that an order may have.
-fn valid() -> impl Strategy<Value = (Terms, u64)> {
+pub(super) fn valid() -> impl Strategy<Value = (Terms, u64)> {
     let prices = (0..50u64, 0..20u64, 1..5_000u64);
     let units = (0..30u64, 1..10u64, 0..10u64, 0..40u64);
     (prices, units, any::<[bool; 2]>(), 0..3_000u64).prop_map(
