@@ -351,6 +351,9 @@ pub(crate) async fn lock(home: &Path) -> anyhow::Result<File> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Never waited for: that it is listened to makes a file that may not grow any more an error of
+    /// the write instead of the process's end.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -358,6 +361,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

@@ -69,6 +69,8 @@ pub mod abi;
 #[cfg(feature = "build")]
 pub mod build;
 mod error;
+#[cfg(feature = "sdk")]
+pub mod files;
 pub mod json;
 pub mod manifest;
 pub mod message;

@@ -1,13 +1,12 @@
 //! `privatix cheque`. `verify` needs no host, and no node at all.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
-use privatix_plugin_api::json;
+use privatix_plugin_api::{files, json};
 use serde_json::Value;
 
 use super::paging::Paging;
@@ -89,11 +88,7 @@ fn list(cheques: &[ChequeView]) -> anyhow::Result<()> {
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let shown = || format!("writing {}", path.display());
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.write(true).create_new(true).mode(0o600).open(path).with_context(shown)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(shown)
+    files::create(path, text.as_bytes()).with_context(|| format!("writing {}", path.display()))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<Bundle>> {

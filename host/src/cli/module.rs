@@ -1,11 +1,11 @@
 //! `privatix module`.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Subcommand;
+use privatix_plugin_api::files;
 
 use super::new_module::{self, NewModule};
 use super::{host, output};
@@ -216,11 +216,7 @@ fn seal(library: &Path) -> anyhow::Result<()> {
     let permissions =
         fs::metadata(library).with_context(|| format!("reading {shown}"))?.permissions();
     inspect::seal(&mut bytes)?;
-    let parent = library.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
-    file.write_all(&bytes).with_context(|| format!("writing beside {shown}"))?;
-    file.as_file().set_permissions(permissions)?;
-    file.as_file().sync_all()?;
-    file.persist(library).with_context(|| format!("replacing {shown}"))?;
+    files::replace_with(library, &bytes, permissions)
+        .with_context(|| format!("replacing {shown}"))?;
     output::text(&format!("sealed {shown}"))
 }

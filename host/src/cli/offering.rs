@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -15,6 +16,9 @@ use crate::domain::present::Line;
 use crate::operator::client::Client;
 use crate::operator::trade::{Fetch, Fetched};
 use crate::service::{Draft, OfferingView};
+
+/// How long an agent's pages may take, each of which has a time-out of its own.
+const FETCH: Duration = Duration::from_secs(330);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -84,7 +88,10 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             let offering: OfferingView = host.post(&path, &()).await?;
             if json { output::json(&offering) } else { output::text(&offering.hash) }
         }
-        Command::Fetch { url, agent, product } => fetch(&host, url, agent, product, json).await,
+        Command::Fetch { url, agent, product } => {
+            // The host follows all of an agent's pages.
+            fetch(&host.patient(FETCH), url, agent, product, json).await
+        }
     }
 }
 

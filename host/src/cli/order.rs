@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use privatix_plugin_api::message::{ClientKey, Status};
+use serde::de::DeserializeOwned;
 
 use super::paging::Paging;
 use super::progress::Progress;
 use super::{host, output};
 use crate::clock;
-use crate::operator::client::Client;
+use crate::operator::client::{Client, ClientError};
 use crate::operator::trade::NewOrder;
 use crate::service::{ChannelView, Obstacle, OrderView};
 
@@ -213,12 +214,24 @@ impl Watch {
         }
     }
 
+    /// Asks the host; while there is time, one that does not answer is asked again.
+    async fn ask<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
+        loop {
+            match self.host.get(path).await {
+                Err(ClientError::NoAnswer { .. }) if Instant::now() < self.until => {
+                    self.progress.wait("the host does not answer; it is asked again");
+                }
+                answered => return answered,
+            }
+        }
+    }
+
     /// The order with the agent's answer, or as it is when there is no more time.
     async fn answered(&mut self, mut order: OrderView) -> anyhow::Result<OrderView> {
         while order.state == "waiting" && Instant::now() < self.until {
             self.progress.wait(&waiting(&order));
             tokio::time::sleep(PAUSE).await;
-            order = self.host.get(&format!("/v1/orders/{}", order.hash)).await?;
+            order = self.ask(&format!("/v1/orders/{}", order.hash)).await?;
         }
         Ok(order)
     }
@@ -227,7 +240,7 @@ impl Watch {
     async fn usable(&mut self, channel: ClientKey, order: &str) -> anyhow::Result<()> {
         let mut received = false;
         loop {
-            let view: ChannelView = self.host.get(&format!("/v1/channels/{channel}")).await?;
+            let view: ChannelView = self.ask(&format!("/v1/channels/{channel}")).await?;
             if view.access_serial > 0 && !received {
                 received = true;
                 self.progress.done("access message received");
@@ -248,7 +261,7 @@ impl Watch {
                     bail!("the channel is over: {}", view.reason)
                 }
                 Status::Pending => {
-                    let order: OrderView = self.host.get(&format!("/v1/orders/{order}")).await?;
+                    let order: OrderView = self.ask(&format!("/v1/orders/{order}")).await?;
                     let trouble = order.progress.map(|progress| format!(": {}", progress.text));
                     format!("waiting for the access message{}", trouble.unwrap_or_default())
                 }

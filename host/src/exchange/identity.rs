@@ -1,11 +1,13 @@
 //! The file that holds a node's identity: made once, readable by its owner alone.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use privatix_plugin_api::files;
 use privatix_plugin_api::json::{self, JsonError};
+use zeroize::Zeroizing;
 
 use crate::domain::identity::{Identity, IdentityError};
 
@@ -99,8 +101,13 @@ pub fn write(path: &Path, identity: &Identity) -> Result<(), IdentityFileError> 
         io::ErrorKind::AlreadyExists => IdentityFileError::Exists(shown()),
         _ => IdentityFileError::Io { what: "writing", path: shown(), source },
     };
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    let written = writeln!(file, "{:#}", identity.to_json()).and_then(|()| file.sync_all());
-    written.map_err(failed)
+    let text = Zeroizing::new(format!("{:#}\n", identity.to_json()));
+    files::create(path, text.as_bytes()).map_err(failed)
+}
+
+/// Whether a file is the beginning of something that was not written to its end: it never was an
+/// identity.
+pub fn is_cut(path: &Path) -> bool {
+    let Ok(text) = std::fs::read(path) else { return false };
+    serde_json::from_slice::<serde_json::Value>(&text).is_err_and(|error| error.is_eof())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -36,6 +37,17 @@ pub enum ClientError {
         #[source]
         source: io::Error,
     },
+    /// The host's process is there and does nothing.
+    #[error(
+        "the host does not answer: {request} was not answered within {seconds} s. Its process may be \
+         stopped, overloaded or wait for its disk: see its log, and restart it if it stays so"
+    )]
+    NoAnswer {
+        /// What was asked.
+        request: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// The host refused.
     #[error("{0}")]
     Refused(Refused),
@@ -48,12 +60,29 @@ pub enum ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// How long an answer is waited for that takes longer than others.
+    patience: Option<Duration>,
 }
+
+/// How soon a connection is tried again for which there was no room.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// How long the answer to a question is waited for.
+const QUESTION: Duration = Duration::from_secs(20);
+
+/// The same where something has to be done, for which a write may have to wait for its turn.
+const DEED: Duration = Duration::from_secs(60);
 
 impl Client {
     /// The host behind a socket.
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { socket: socket.to_owned(), patience: None }
+    }
+
+    /// The same host, asked for something that may take this long.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// Asks for something.
@@ -61,7 +90,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.send(Request::get(path), Vec::new()).await
+        self.in_time(QUESTION, path, self.send(Request::get(path), Vec::new())).await
     }
 
     /// Has something done.
@@ -74,7 +103,20 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(broken)?;
-        self.send(Request::post(path).header("content-type", "application/json"), body).await
+        let request = Request::post(path).header("content-type", "application/json");
+        self.in_time(DEED, path, self.send(request, body)).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        usual: Duration,
+        path: &str,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let patience = self.patience.unwrap_or(usual);
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+            Err(ClientError::NoAnswer { request: path.to_owned(), seconds: patience.as_secs() })
+        })
     }
 
     async fn send<T: DeserializeOwned>(
@@ -82,7 +124,7 @@ impl Client {
         request: Builder,
         body: Vec<u8>,
     ) -> Result<T, ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(e))?;
+        let stream = self.connect().await.map_err(|e| self.unreachable(e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Drives the conversation; what goes wrong with it is seen at the request.
@@ -98,6 +140,18 @@ impl Client {
         Err(ClientError::Refused(serde_json::from_slice(&body).map_err(broken)?))
     }
 
+    async fn connect(&self) -> io::Result<UnixStream> {
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                // Others wait for the host already, as many as the system lets wait.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
     fn unreachable(&self, source: io::Error) -> ClientError {
         let path = self.socket.display().to_string();
         if source.kind() == io::ErrorKind::PermissionDenied {
@@ -109,4 +163,29 @@ impl Client {
 
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> ClientError {
     ClientError::Broken(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_does_not_answer_is_not_waited_for_for_ever() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("s");
+        // The system takes connections; nobody ever reads from them.
+        let _listener = UnixListener::bind(&path).expect("bound");
+        let client = Client::new(&path);
+        let question = client.get::<()>("/v1/modules").await.expect_err("no answer");
+        let deed = client.post::<()>("/v1/orders", &()).await.expect_err("no answer");
+        let long = client.patient(Duration::from_secs(300));
+        let long = long.post::<()>("/v1/offerings/fetch", &()).await.expect_err("no answer");
+        for (error, seconds) in [(question, 20), (deed, 60), (long, 300)] {
+            let text = error.to_string();
+            assert!(text.starts_with("the host does not answer: /v1/"), "{text}");
+            assert!(text.contains(&format!("within {seconds} s")), "{text}");
+        }
+    }
 }

@@ -3,12 +3,13 @@
 //!
 //! The file is also where a person or program looks the port up: `{"socks5": "127.0.0.1:PORT"}`.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use privatix_plugin_api::files;
 use privatix_plugin_api::message::ClientKey;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -88,15 +89,10 @@ impl Ports {
         self.write(&path, &Entry { socks5 }).map_err(|source| PortError::Write { path, source })
     }
 
-    /// Writes beside and renames, so that nobody reads half of it.
+    /// Nobody reads half of it.
     fn write(&self, path: &Path, entry: &Entry) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let part = path.with_extension("part");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        file.write_all(serde_json::to_string(entry)?.as_bytes())?;
-        file.write_all(b"\n")?;
-        fs::rename(&part, path)
+        files::replace(path, format!("{}\n", serde_json::to_string(entry)?).as_bytes())
     }
 
     fn path(&self, channel: ClientKey) -> PathBuf {

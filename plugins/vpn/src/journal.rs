@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use privatix_plugin_api::files;
 use privatix_plugin_api::message::ClientKey;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -153,13 +154,8 @@ impl Journal {
     }
 
     fn write(&self, entries: &[Entry]) -> Result<(), JournalError> {
-        let written = || {
-            let part = self.path.with_extension("part");
-            let mut file = private(&part)?;
-            file.write_all(serde_json::to_string_pretty(entries)?.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&part, &self.path)
-        };
+        let written =
+            || files::replace(&self.path, serde_json::to_string_pretty(entries)?.as_bytes());
         written().map_err(|source| JournalError::Write { path: self.path.clone(), source })
     }
 }

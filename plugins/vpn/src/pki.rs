@@ -5,15 +5,13 @@
 //! `tls-crypt`; they log in with the credentials of their channel.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
-
-use crate::journal::private;
 
 /// The name in the server's certificate, which clients insist on.
 pub(crate) const SERVER_NAME: &str = "privatix-vpn-server";
@@ -128,16 +126,9 @@ fn keep(
     }
 }
 
-/// Written beside and renamed: what is read back later is whole.
+/// What is read back later is whole.
 fn write(path: &Path, text: &str) -> Result<(), PkiError> {
-    let part = path.with_extension("part");
-    let written = || {
-        let mut file = private(&part)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    written().map_err(at(path))
+    privatix_plugin_api::files::replace(path, text.as_bytes()).map_err(at(path))
 }
 
 /// A key in the form of `openvpn --genkey secret`.
