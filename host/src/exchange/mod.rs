@@ -5,6 +5,7 @@
 //! both sides; no redirect is followed.
 
 pub mod identity;
+mod networks;
 pub mod peer;
 mod places;
 mod rate;

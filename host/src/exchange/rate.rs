@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::networks::{Network, Share, share, shares};
+
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// So many addresses are remembered before old windows are forgotten for the first time.
@@ -19,7 +21,7 @@ pub(super) struct Rate {
 
 #[derive(Debug)]
 struct Windows {
-    by_network: HashMap<IpAddr, (Instant, u32)>,
+    by_network: HashMap<Network, (Instant, u64)>,
     /// How many there have to be for old ones to be looked for: twice as many as were left the
     /// last time, so that looking costs each request the same however many there are.
     sweep_at: usize,
@@ -38,27 +40,23 @@ impl Rate {
             windows.by_network.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
             windows.sweep_at = ADDRESSES.max(2 * windows.by_network.len());
         }
-        let (since, count) = windows.by_network.entry(network(address)).or_insert((now, 0));
-        if now.duration_since(*since) >= WINDOW {
-            (*since, *count) = (now, 0);
+        let mut allowed = true;
+        for (network, halves) in counted(address) {
+            let (since, count) = windows.by_network.entry(network).or_insert((now, 0));
+            if now.duration_since(*since) >= WINDOW {
+                (*since, *count) = (now, 0);
+            }
+            *count = count.saturating_add(1);
+            allowed &= *count <= share(self.limit, halves);
         }
-        *count = count.saturating_add(1);
-        *count <= self.limit
+        allowed
     }
 }
 
-/// A customer usually has a whole /64 of IPv6 addresses.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => {
-                let mask = u128::MAX << 64;
-                IpAddr::V6((u128::from(v6) & mask).into())
-            }
-        },
-    }
+/// Requests come one after the other, so that neighbours do not take each other's places: an IPv4
+/// address counts alone, and a /64 and a /48 of IPv6 addresses together.
+fn counted(address: IpAddr) -> impl Iterator<Item = Share> {
+    shares(address).into_iter().filter(|((_, bits), _)| matches!(bits, 32 | 64 | 48))
 }
 
 #[cfg(test)]
@@ -110,8 +108,19 @@ mod tests {
             ("2001:db8::1", "2001:db8:0:1::1", false),
             ("::ffff:192.0.2.1", "192.0.2.1", true),
         ] {
-            let network = |text: &str| network(text.parse().unwrap());
-            assert_eq!(network(one) == network(other), same, "{one} {other}");
+            let (rate, now) = (Rate::new(1), Instant::now());
+            let allows = |text: &str| rate.allows(text.parse().expect("an address"), now);
+            assert_eq!((allows(one), allows(other)), (true, !same), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn a_48_has_four_windows_together() {
+        let (rate, now) = (Rate::new(2), Instant::now());
+        let allows = |number: u16, from: u16| {
+            rate.allows(format!("2001:db8:{from}:{number}::1").parse().expect("one"), now)
+        };
+        assert_eq!((0..20).filter(|number| allows(number / 2, 1)).count(), 8);
+        assert!(allows(0, 2), "another one");
     }
 }

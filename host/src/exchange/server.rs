@@ -31,7 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::places::Places;
+use super::places::{Places, Requests};
 use super::rate::Rate;
 use super::tls::{Certificate, Handshake};
 use crate::domain::order::MAX_BYTES;
@@ -39,13 +39,16 @@ use crate::domain::signed::Kind;
 use crate::domain::status::Event;
 use crate::service::{OfferingPage, OrderAnswer, Refused, Service};
 
-/// How long a request's headers may take, and then the request, from its first header to its answer.
+/// How long a request's headers may take, also after another request of the connection.
+const HEADERS: Duration = Duration::from_secs(5);
+
+/// How long the request may take, from its headers to its answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a connection may ask anew.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Connections at a time; more wait in the system's queue. Each holds a file descriptor, of which
+/// Connections at a time; beyond it, those that do nothing give way. Each holds a file descriptor, of which
 /// the database and the modules need some too.
 const CONNECTIONS: usize = 512;
 
@@ -62,6 +65,7 @@ pub struct Limits {
 struct Endpoint {
     service: Service,
     rate: Arc<Rate>,
+    places: Places,
 }
 
 /// Answers clients until told to stop; with TLS where there is a certificate.
@@ -73,12 +77,13 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let rate = Arc::new(Rate::new(limits.requests_per_minute));
+    let places = Places::new(CONNECTIONS, limits.connections_per_address);
+    let endpoint = Endpoint { service, rate, places: places.clone() };
     let ways = Ways {
-        routes: TowerToHyperService::new(routes(Endpoint { service, rate })),
+        routes: TowerToHyperService::new(routes(endpoint)),
         without_tls: TowerToHyperService::new(Router::new().fallback(without_tls)),
         tls,
     };
-    let places = Places::new(CONNECTIONS, limits.connections_per_address);
     let mut stop = pin!(stop);
     loop {
         let (stream, address, place) = tokio::select! {
@@ -87,8 +92,10 @@ pub async fn serve(
         };
         let ways = ways.clone();
         tokio::spawn(async move {
-            ways.connection(stream, address).await;
-            drop(place);
+            tokio::select! {
+                () = ways.connection(stream, address, place.requests()) => {}
+                () = place.ended() => tracing::debug!(%address, "closed: others need its place"),
+            }
         });
     }
 }
@@ -103,11 +110,11 @@ struct Ways {
 }
 
 impl Ways {
-    async fn connection(self, stream: TcpStream, address: SocketAddr) {
-        let Some(tls) = self.tls else { return http(stream, address, self.routes).await };
+    async fn connection(self, stream: TcpStream, address: SocketAddr, requests: Requests) {
+        let Some(tls) = self.tls else { return http(stream, address, requests, self.routes).await };
         match tls.accept(stream).await {
-            Ok(Handshake::Tls(stream)) => http(*stream, address, self.routes).await,
-            Ok(Handshake::Plain(stream)) => http(stream, address, self.without_tls).await,
+            Ok(Handshake::Tls(stream)) => http(*stream, address, requests, self.routes).await,
+            Ok(Handshake::Plain(stream)) => http(stream, address, requests, self.without_tls).await,
             Err(error) => tracing::debug!(%address, error = crate::chain(&error), "no connection"),
         }
     }
@@ -122,14 +129,21 @@ async fn without_tls() -> Failure {
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
+    requests: Requests,
     routes: TowerToHyperService<Router>,
 ) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
-        routes.call(request)
+        requests.begin(Instant::now());
+        let (requests, answer) = (requests.clone(), routes.call(request));
+        async move {
+            let answer = answer.await;
+            requests.end();
+            answer
+        }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(DEADLINE);
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
     // However a connection ends, it is the client's affair.
     if timeout(LIFETIME, served.as_mut()).await.is_err() {
@@ -164,8 +178,15 @@ async fn limits(
         let refused = Refused::new("TooManyRequests", "too many requests in a minute");
         return Failure(StatusCode::TOO_MANY_REQUESTS, refused).into_response();
     }
+    // Only its client's word about a channel is answered with 200 there, and only once.
+    let of_channel = request.uri().path().starts_with("/v1/channels/");
     match timeout(DEADLINE, next.run(request)).await {
-        Ok(response) => response,
+        Ok(response) => {
+            if of_channel && response.status() == StatusCode::OK {
+                endpoint.places.know(address, Instant::now());
+            }
+            response
+        }
         Err(_) => {
             let refused = Refused::new("TooSlow", "the request took too long");
             Failure(StatusCode::REQUEST_TIMEOUT, refused).into_response()
