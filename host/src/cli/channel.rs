@@ -65,7 +65,7 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
         Command::Resume { id } => host.post(&path(id, "/resume"), &()).await?,
         Command::Terminate { id } => host.post(&path(id, "/terminate"), &()).await?,
     };
-    if json { output::json(&channel) } else { output::text(&show(&channel)) }
+    if json { output::json(&channel) } else { output::block(&show(&channel)) }
 }
 
 fn list(channels: &[ChannelView]) -> anyhow::Result<()> {
@@ -91,7 +91,7 @@ fn list(channels: &[ChannelView]) -> anyhow::Result<()> {
     )
 }
 
-fn show(channel: &ChannelView) -> String {
+fn show(channel: &ChannelView) -> Vec<String> {
     let now = clock::unix_now();
     let holds = if channel.holds.is_empty() { "none".into() } else { channel.holds.join(", ") };
     let mut lines = vec![
@@ -116,5 +116,5 @@ fn show(channel: &ChannelView) -> String {
     let money = money::lines(channel, now).into_iter();
     lines.extend(money.map(|(name, text)| format!("{name:<8}  {text}")));
     lines.extend(channel.service.iter().map(|(name, value)| format!("{name:<8}  {value}")));
-    lines.join("\n")
+    lines
 }

@@ -141,8 +141,8 @@ pub fn main(extras: &[Extra]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where nobody reads the reason, the exit status has to do; a panic would be another.
-            let error = output::printable(&format!("privatix: {error:#}"));
-            let _ = writeln!(io::stderr(), "{error}");
+            let error = output::message(&format!("{error:#}"));
+            let _ = writeln!(io::stderr(), "privatix: {error}");
             ExitCode::FAILURE
         }
     }

@@ -127,7 +127,7 @@ fn words(connection: &ConnectionView, now: UnixSeconds) -> String {
 fn show(module: &ModuleView) -> String {
     let now = clock::unix_now();
     let mut lines = vec![
-        format!("name               {}", module.name),
+        format!("name               {}", output::one_line(&module.name)),
         format!(
             "state              {} for {}",
             module.state.as_str(),
@@ -136,7 +136,7 @@ fn show(module: &ModuleView) -> String {
     ];
     if let Some(version) = &module.version {
         lines.extend([
-            format!("version            {}", version.version),
+            format!("version            {}", output::one_line(&version.version)),
             format!("product            {}", version.product_id),
             format!("service API        {}", version.api_version),
         ]);
@@ -153,7 +153,7 @@ fn show(module: &ModuleView) -> String {
         lines.push(format!("program            {}", words(connection, now)));
     }
     if let Some(health) = &module.health {
-        lines.push(format!("health             {health}"));
+        lines.push(format!("health             {}", output::one_line(health)));
     }
     lines.extend([
         format!("generations        {}", module.generations),
@@ -166,15 +166,17 @@ fn show(module: &ModuleView) -> String {
 }
 
 fn explain(module: &ModuleView) -> String {
+    let name = output::one_line(&module.name);
     let mut parts = vec![match &module.problem {
         Some(problem) => {
-            format!("{} is {}.\n{}", module.name, module.state.as_str(), sentences(problem))
+            format!("{name} is {}.\n{}", module.state.as_str(), sentences(problem))
         }
-        None => format!("{} is {}.", module.name, module.state.as_str()),
+        None => format!("{name} is {}.", module.state.as_str()),
     }];
     if let Some(candidate) = &module.candidate {
         let version =
-            candidate.version.as_ref().map_or(String::new(), |v| format!(" ({})", v.version));
+            candidate.version.as_ref().map(|v| format!(" ({})", output::one_line(&v.version)));
+        let version = version.unwrap_or_default();
         let problem = candidate.problem.as_ref().map(sentences).unwrap_or_default();
         parts.push(format!("A new version{version} is {}.\n{problem}", candidate.state.as_str()));
     }
@@ -187,13 +189,14 @@ fn explain(module: &ModuleView) -> String {
         return parts.join("\n\n");
     }
     if let Some(health) = module.health.as_ref().filter(|health| *health != "healthy") {
-        parts.push(format!("It says of itself: {health}"));
+        parts.push(format!("It says of itself: {}", output::one_line(health)));
     }
     parts.join("\n\n")
 }
 
 fn sentences(problem: &Problem) -> String {
     let Problem { code, found, required, mend } = problem;
+    let [found, required, mend] = [found, required, mend].map(|text| output::one_line(text));
     format!("  code      {code}\n  found     {found}\n  required  {required}\n  to mend   {mend}")
 }
 
@@ -205,7 +208,7 @@ async fn clean_up(home: &Path, name: &str, json: bool) -> anyhow::Result<()> {
     match (json, done.as_slice()) {
         (true, _) => output::json(&done),
         (false, []) => output::text("there was nothing to clean up"),
-        (false, done) => output::text(&done.join("\n")),
+        (false, done) => output::block(done),
     }
 }
 

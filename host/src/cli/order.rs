@@ -92,7 +92,7 @@ pub(super) async fn run(order: Order, home: &Path, json: bool) -> anyhow::Result
         (Some(Command::Show { hash }), _) => {
             let path = format!("/v1/orders/{}", output::segment(&hash));
             let order: OrderView = host(home)?.get(&path).await?;
-            if json { output::json(&order) } else { output::text(&show(&order)) }
+            if json { output::json(&order) } else { output::block(&show(&order)) }
         }
         (Some(Command::Accept { hash }), _) => decide(home, &hash, "accept", json).await,
         (Some(Command::Reject { hash }), _) => decide(home, &hash, "reject", json).await,
@@ -292,7 +292,7 @@ fn waiting(order: &OrderView) -> String {
     }
 }
 
-fn show(order: &OrderView) -> String {
+fn show(order: &OrderView) -> Vec<String> {
     let now = clock::unix_now();
     let state = match order.state.as_str() {
         "waiting" | "cancelling" if order.progress.is_some() => {
@@ -309,7 +309,7 @@ fn show(order: &OrderView) -> String {
     ];
     lines.extend(order.channel.map(|channel| format!("channel   {channel}")));
     lines.extend(order.refusal.as_ref().map(|refusal| format!("refused   {refusal}")));
-    lines.join("\n")
+    lines
 }
 
 fn list(orders: &[OrderView]) -> anyhow::Result<()> {

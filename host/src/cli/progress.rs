@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::printable;
+use super::output::one_line;
 
 /// How often what moves moves.
 const TICK: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ impl Progress {
             Way::Lines => line(what),
             Way::Moving(bar) => {
                 // One line, or it could not be taken back.
-                bar.set_message(printable(what).replace(['\n', '\t'], " "));
+                bar.set_message(one_line(what));
                 bar.enable_steady_tick(TICK);
             }
         }
@@ -85,5 +85,5 @@ fn style() -> ProgressStyle {
 
 fn line(text: &str) {
     // Whoever has closed it does not want to know.
-    let _ = writeln!(io::stderr(), "{}", printable(text));
+    let _ = writeln!(io::stderr(), "{}", one_line(text));
 }

@@ -11,8 +11,7 @@ use serde_json::{Map, Value};
 
 use super::signed::SIGNATURE;
 use super::template::{Template, TemplateKind};
-pub(crate) use escape::clip;
-use escape::escaped;
+pub(crate) use escape::{acts, clip, escaped};
 
 /// Stands for a masked value, whatever its length.
 pub const MASK: &str = "•••••";

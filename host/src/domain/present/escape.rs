@@ -4,7 +4,7 @@
 const MAX_CLIPPED: usize = 200;
 
 /// The text with every character escaped that would do something else than be seen.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), push)
 }
 
@@ -29,7 +29,7 @@ fn push(mut shown: String, character: char) -> String {
 
 /// Control characters, and those of Unicode that turn the direction of writing, break lines or
 /// take no room.
-fn acts(character: char) -> bool {
+pub(crate) fn acts(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
