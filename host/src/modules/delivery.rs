@@ -88,6 +88,8 @@ async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand)
     let answer = match router.route(command.product) {
         Some(generation) if command.start => match generation.start(channel).await {
             Ok(Started::Ready) => Answer::Ready,
+            // It has no way to say whether it will.
+            Ok(Started::Later) if generation.is_only_told() => Answer::Told,
             Ok(Started::Later) => Answer::Later,
             // Replaced meanwhile: the next generation is told.
             Err(error) if error.is_stopped() => return wait_a_tick(channel).await,

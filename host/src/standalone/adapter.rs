@@ -76,7 +76,8 @@ async fn proven(
     let denied = || worded(ErrorName::AccessDenied.into());
     let proof = desk.proof(token).await.map_err(|_| worded(ErrorName::Internal.into()))?;
     let proof = proof.filter(|proof| proof.product() == product).ok_or_else(denied)?;
-    desk.place(&visitor.place, product).await?;
+    let placed = desk.place(&visitor.place, product).await;
+    placed.map_err(|_| worded(ErrorName::TooManyWaiting.into()))?;
     let budget = desk.budgets.of(Some(product));
     let paying = asking.ticket.move_to(&budget);
     // Nobody reads this answer.

@@ -428,3 +428,35 @@ fn a_tunnel_that_nobody_meters_is_cut_off() {
         assert_eq!(database.sessions(channel)[0].account.usage, used);
     }
 }
+
+/// One product for selling and another for buying, as adapters have it whose sides are two programs:
+/// what they have in common is their templates.
+#[test]
+fn the_two_sides_may_be_two_products() {
+    let pair = Trade::of(Described::named("files"), Described::named("finder"));
+    assert_ne!(pair.agent.module.product(), pair.client.module.product());
+    let adapters = [&pair.agent, &pair.client].map(|side| Existing::of(side, pair.channel));
+    let nodes = [&pair.agent.node, &pair.client.node];
+    for (node, adapter) in nodes.iter().zip(&adapters) {
+        node.wait_channel(pair.channel, Status::Active);
+        adapter.wait_up(true);
+    }
+    let mut wire = pair.client.bare();
+    let endpoint = call(&pair.client, &mut wire, "getEndpoint", &json!([pair.channel]));
+    assert_eq!(endpoint.expect("an endpoint")["username"], json!(pair.channel));
+    for node in nodes {
+        wait_for("usage", || (node.channel(pair.channel).usage > 0).then_some(()));
+    }
+    command(&pair.client.node, pair.channel, "suspend", Status::Suspended);
+    adapters[1].wait_up(false);
+    command(&pair.client.node, pair.channel, "resume", Status::Active);
+    for node in nodes {
+        node.wait_channel(pair.channel, Status::Active);
+    }
+    command(&pair.client.node, pair.channel, "terminate", Status::Terminated);
+    pair.agent.node.wait_channel(pair.channel, Status::Terminated);
+    for adapter in &adapters {
+        adapter.wait_up(false);
+        adapter.is_well();
+    }
+}

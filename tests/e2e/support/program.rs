@@ -135,8 +135,13 @@ pub(crate) struct Trade {
 impl Trade {
     pub(crate) fn new() -> Self {
         let module = Described::named("files");
-        let agent = Station::with("agent", module.clone(), "[agent]\norders = \"open\"\n");
-        let client = Station::with("client", module, "[client]\npoll_interval = 1\n");
+        Self::of(module.clone(), module)
+    }
+
+    /// With a module of its own on either side.
+    pub(crate) fn of(agent: Described, client: Described) -> Self {
+        let agent = Station::with("agent", agent, "[agent]\norders = \"open\"\n");
+        let client = Station::with("client", client, "[client]\npoll_interval = 1\n");
         let config = json!({ "config": { "externalIP": "192.0.2.1", "address": "192.0.2.1:1" } });
         agent.call("service_setProductConfig", config).expect("set");
         Self::between(agent, client, json!({ "maxUnits": 9 }))
