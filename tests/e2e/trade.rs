@@ -290,3 +290,74 @@ fn an_agent_that_takes_its_time_to_end_a_channel_is_not_pressed() {
     let view = pair.agent.channel(channel);
     assert_eq!(view.status, Status::Terminating, "it takes longer than that");
 }
+
+#[test]
+fn an_order_that_waits_for_the_operator_can_be_cancelled() {
+    let package = Package::echo();
+    let pair = Pair::configured(&package, "[agent]\norders = \"manual\"\n", "");
+    let offering = pair.offer(&package);
+    let order = json!({ "offering": offering, "deposit": null, "hold": false });
+    let order: OrderView = pair.client.post("/v1/orders", &order).expect("ordered");
+    let of = |node: &Node| node.get::<OrderView>(&format!("/v1/orders/{}", order.hash));
+    wait_for("the order at the agent", || of(&pair.agent));
+    for _ in 0..2 {
+        let output = pair.client.privatix(&["order", "cancel", &order.hash]);
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && shown.contains("cancelled"), "{output:?}");
+    }
+    assert_eq!(of(&pair.agent).expect("an order").state, "cancelled");
+    let late = pair.agent.privatix(&["order", "accept", &order.hash]);
+    assert_eq!(late.status.code(), Some(1), "{late:?}");
+    let channels: Vec<Value> = pair.client.get("/v1/channels").expect("listed");
+    assert_eq!(channels, Vec::<Value>::new());
+}
+
+#[test]
+fn an_order_goes_nowhere_but_to_where_the_offering_came_from() {
+    let (package, here) = (Package::echo(), free_port());
+    let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let url = format!("http://{}/admin", elsewhere.local_addr().expect("an address"));
+    let agent = format!(
+        "[agent]\norders = \"open\"\n[exchange]\nlisten = \"127.0.0.1:{here}\"\nurl = \"{url}\"\n"
+    );
+    let pair = Pair::configured(&package, &agent, "");
+    let draft = draft(&package, json!({}));
+    let _: OfferingView = pair.agent.post("/v1/offerings", &draft).expect("published");
+    let agent = pair.agent_identity().fingerprint;
+    let url = format!("http://127.0.0.1:{here}");
+    let output = pair.client.privatix(&["offering", "fetch", &url, "--agent", &agent]);
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && why.contains("ForeignExchange"), "{output:?}");
+    assert_eq!(pair.client.get::<Vec<Value>>("/v1/offerings").map(|all| all.len()), Some(0));
+    elsewhere.set_nonblocking(true).expect("set");
+    let called = elsewhere.accept().expect_err("nobody calls");
+    assert_eq!(called.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn what_there_is_no_module_for_is_left_out_with_a_note() {
+    let package = Package::echo();
+    let pair = Pair::of(&package);
+    let other = Package::wayward("none");
+    pair.agent.run(&other);
+    pair.offer(&package);
+    let draft = draft(&other, json!({}));
+    let made = wait_for("the other module to be set up", || {
+        pair.agent.post::<OfferingView>("/v1/offerings", &draft).ok()
+    });
+    let identity = pair.agent_identity();
+    let url = identity.exchange.expect("a URL");
+    let fetch = ["offering", "fetch", &url, "--agent", &identity.fingerprint];
+    let output = pair.client.privatix(&fetch);
+    let note = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && note.contains("1 more offerings"), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains(&made.hash), "{output:?}");
+    // With nothing else there, it is a refusal.
+    let only = pair.agent.get::<Vec<OfferingView>>("/v1/offerings").expect("listed");
+    let mine = only.iter().find(|one| one.hash != made.hash).expect("the other one");
+    let output = pair.agent.privatix(&["offering", "withdraw", &mine.hash]);
+    assert!(output.status.success(), "{output:?}");
+    let output = pair.client.privatix(&fetch);
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && why.contains("UnknownProduct"), "{output:?}");
+}
