@@ -50,7 +50,8 @@ impl Deal {
         Ok(socks::fetch(stream, size)?)
     }
 
-    /// A transfer that goes on until it is cut; returns what was got until then.
+    /// A transfer that goes on until it is cut, which is never a clean end; returns what was got until
+    /// then.
     fn endless(&self) -> JoinHandle<u64> {
         let port = self.port().expect("a port");
         let mut stream = socks::connect(port, None, self.source).expect("connected");
@@ -59,12 +60,15 @@ impl Deal {
             let (mut all, mut part) = (0, vec![0; 1 << 16]);
             loop {
                 match stream.read(&mut part) {
-                    Ok(0) => return all,
+                    Ok(0) => panic!("a clean end after {all} bytes"),
                     Ok(count) => all += count as u64,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         panic!("neither bytes nor an end")
                     }
-                    Err(_) => return all,
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+                        return all;
+                    }
                 }
             }
         })

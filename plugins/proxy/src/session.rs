@@ -6,6 +6,8 @@
 //! was delivered; what members have taken for it and not delivered is reserved, so that all of a
 //! channel's connections together never take more than the credit. Nothing here knows sockets.
 
+mod share;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -17,8 +19,7 @@ use privatix_plugin_api::sdk::{Core, Meter, MeterOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-/// Credit of which one member may take all.
-const LAST: u64 = 32 * 1024;
+use self::share::{Share, allowance};
 
 /// Why a connection did not become a member.
 #[derive(Debug, thiserror::Error)]
@@ -86,20 +87,6 @@ pub(crate) struct Member {
     phase: watch::Receiver<Phase>,
     /// Changed while [`Session::reserved`] is locked.
     share: Mutex<Share>,
-}
-
-/// Of one member.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Share {
-    taken: u64,
-    /// Delivered, which may be ahead: what waits to be read is delivered and not taken.
-    delivered: u64,
-}
-
-impl Share {
-    fn reserved(self) -> u64 {
-        self.taken.saturating_sub(self.delivered)
-    }
 }
 
 impl Sessions {
@@ -248,7 +235,7 @@ impl Member {
     /// Counts what the member has delivered in all, and what was delivered to this system and waits
     /// to be read; of that, no more than the credit. Returns what is counted.
     pub(crate) fn deliver(&self, passed: u64, unread: u64) -> u64 {
-        let delivered = self.with_share(|share, reserved, left| {
+        let (delivered, more) = self.with_share(|share, reserved, left| {
             let certain = passed.saturating_sub(share.delivered);
             let free = left.map_or(u64::MAX, |left| left.saturating_sub(reserved));
             let more = (passed + unread).saturating_sub(share.delivered + certain);
@@ -257,10 +244,12 @@ impl Member {
             if let (Some(meter), 1..) = (self.session.meter.get(), more) {
                 meter.record(more);
             }
-            share.delivered
+            (share.delivered, more)
         });
-        // It may reserve more now.
-        self.session.returned.notify_waiters();
+        if more > 0 {
+            // It may reserve more now.
+            self.session.returned.notify_waiters();
+        }
         delivered
     }
 
@@ -444,39 +433,6 @@ impl Drop for Kept {
     }
 }
 
-/// How much a member may take of a credit: all of the last bytes, and of more, so much that it never
-/// has the larger part. One reader that has stopped reading leaves something to the others.
-fn allowance(left: Option<u64>, reserved: u64, own: u64) -> u64 {
-    let Some(left) = left else { return u64::MAX };
-    let free = left.saturating_sub(reserved);
-    if free <= LAST { free } else { free.saturating_sub(own) / 2 }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_member_leaves_credit_to_the_others() {
-        for (left, reserved, own, expected) in [
-            (None, 0, 0, u64::MAX),
-            (Some(0), 0, 0, 0),
-            (Some(1), 0, 0, 1),
-            (Some(LAST), 0, 0, LAST),
-            (Some(LAST), LAST - 1, 0, 1),
-            (Some(LAST), LAST + 1, 0, 0),
-            (Some(4 * LAST), 0, 0, 2 * LAST),
-            // It has half of it.
-            (Some(4 * LAST), 2 * LAST, 2 * LAST, 0),
-            (Some(4 * LAST), LAST, LAST, LAST),
-            // Another one.
-            (Some(4 * LAST), 2 * LAST, 0, LAST),
-        ] {
-            assert_eq!(allowance(left, reserved, own), expected, "{left:?} {reserved} {own}");
-        }
-    }
 }
