@@ -50,27 +50,36 @@ pub(crate) enum TunnelError {
     Idle(Duration),
 }
 
-/// A connection that is reset when it is dropped, unless both of its ways have ended.
+/// A connection that is reset when it is dropped, unless both of its ways have ended. The same
+/// happens when the process is killed, since the system knows of it from the beginning.
 #[derive(Debug)]
 pub(crate) struct Leg {
     stream: TcpStream,
-    ended: bool,
 }
 
 impl Leg {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, ended: false }
+        linger(&stream, Some(Duration::ZERO));
+        Self { stream }
+    }
+
+    /// Both ways have ended.
+    fn ended(&self) {
+        linger(&self.stream, None);
     }
 }
 
 impl Drop for Leg {
     fn drop(&mut self) {
-        if !self.ended {
-            // What has arrived is acknowledged first, or the other side would not count it. A
-            // connection that cannot be reset is closed all the same.
-            let _ = self.stream.set_quickack(true);
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        }
+        // Before a reset, what has arrived is acknowledged, or the other side would not count it.
+        let _ = self.stream.set_quickack(true);
+    }
+}
+
+fn linger(stream: &TcpStream, linger: Option<Duration>) {
+    // A connection that cannot be reset is closed all the same.
+    if let Err(error) = SockRef::from(stream).set_linger(linger) {
+        tracing::debug!(%error, "a socket option was not taken");
     }
 }
 
@@ -86,8 +95,8 @@ pub(crate) struct Manner {
 
 /// Carries both ways until both have ended.
 pub(crate) async fn run(
-    mut line: Leg,
-    mut end: Leg,
+    line: Leg,
+    end: Leg,
     member: &Member,
     manner: Manner,
 ) -> Result<(), TunnelError> {
@@ -100,7 +109,8 @@ pub(crate) async fn run(
         }
     };
     if outcome.is_ok() {
-        (line.ended, end.ended) = (true, true);
+        line.ended();
+        end.ended();
     }
     outcome
 }
