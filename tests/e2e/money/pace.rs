@@ -7,9 +7,9 @@ use std::path::Path;
 
 use privatix_host::service::OfferingView;
 use privatix_plugin_api::message::{ClientKey, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::deal::{MIB, order_of};
+use super::deal::{MIB, order, order_of};
 use crate::support::{Node, Package, Pair, socks, wait_for};
 
 const AGENT: &str = "[agent]\norders = \"open\"\n[modules.proxy]\nallow_private = true\n";
@@ -30,6 +30,16 @@ fn offering_of_the_readme_is_sold_at_full_speed() {
     pair.fetch();
     let channel = order_of(&pair, &hash, deposit);
     carried_without_a_cut(&pair, channel, 300 * MIB);
+}
+
+#[test]
+fn line_that_outruns_payments_waits_for_them() {
+    let package = Package::proxy();
+    let pair = Pair::configured(&package, AGENT, "");
+    let terms = json!({ "billingType": "prepaid", "unitPrice": 10, "billingInterval": 8 });
+    let channel = order(&pair, &package, &terms, 100_000);
+    // More than nine advances.
+    carried_without_a_cut(&pair, channel, 150 * MIB);
 }
 
 fn carried_without_a_cut(pair: &Pair, channel: ClientKey, size: u64) {

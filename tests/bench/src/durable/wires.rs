@@ -35,7 +35,7 @@ pub(super) async fn connect(
     let endpoint = Endpoint { listener, tls: None, connections: 1024 };
     tokio::spawn(async move {
         let (_stop, stopped) = watch::channel(false);
-        serve(endpoint, Desk { service, router }, stopped).await;
+        serve(endpoint, Desk::new(service, router), stopped).await;
     });
     let mut cores = Vec::new();
     for _ in 0..connections {
