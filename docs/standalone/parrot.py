@@ -48,11 +48,13 @@ class Host:
         return answer["result"]
 
     def insist(self, method, **params):
-        """The same, again and again while the host is away: calls may be repeated."""
+        """The same, again and again while the host is away or fails: calls may be repeated."""
         while True:
             try:
                 return self.call(method, **params)
-            except (OSError, ValueError) as error:
+            except (Refused, OSError, ValueError) as error:
+                if isinstance(error, Refused) and error.name != "Internal":
+                    raise
                 print(f"{method}: {error}; trying again", file=sys.stderr, flush=True)
                 time.sleep(1)
 
@@ -65,14 +67,20 @@ class Channel:
         self.lock = threading.RLock()
         self.connections = set()
         self.session, self.used, self.reported = None, 0, 0
+        self.ending = False  # the last usage of a session is on its way
 
     def open(self, *connections):
         """A user has come. The first one opens a session; False where the host allows none."""
+        while self.ending:
+            time.sleep(0.02)
         with self.lock:
             if self.session is None:
                 try:
                     started = self.host.call("startSession", clientKey=self.key)
-                except (Refused, OSError) as error:
+                    if started["status"] not in ("activating", "active"):
+                        self.host.call("stopSession", clientKey=self.key, session=started["session"])
+                        return False
+                except (Refused, OSError, ValueError) as error:
                     print(f"no session for {self.key}: {error}", file=sys.stderr, flush=True)
                     return False
                 self.session, self.used, self.reported = started["session"], 0, 0
@@ -89,11 +97,14 @@ class Channel:
             if self.connections or self.session is None:
                 return
             session, used, self.session = self.session, self.used, None
+            self.ending = True  # so that a stop is answered only when the usage is saved
         try:
             self.host.insist("updateSession", clientKey=self.key, session=session, usage={"total": used})
             self.host.insist("stopSession", clientKey=self.key, session=session)
         except Refused as error:
             print(f"the end of a session: {error}", file=sys.stderr, flush=True)
+        finally:
+            self.ending = False
 
     def count(self, amount):
         with self.lock:
@@ -116,7 +127,8 @@ class Channel:
                     continue
             except Refused as error:
                 print(f"usage of {self.key}: {error}", file=sys.stderr, flush=True)
-            self.cut()  # the status says that there is no access any more
+            if self.session == session:
+                self.cut()  # the status says that there is no access any more
             return
 
     def cut(self):
@@ -129,7 +141,7 @@ class Channel:
         while True:
             self.cut()
             with self.lock:
-                if self.session is None and not self.connections:
+                if self.session is None and not self.connections and not self.ending:
                     return
             time.sleep(0.02)
 
@@ -180,7 +192,8 @@ class Agent:
         host.insist("setProductConfig", config=product)
 
     def serving(self):
-        return [key for key, channel in list(self.channels.items()) if channel.session]
+        channels = list(self.channels.items())
+        return [key for key, channel in channels if channel.session or channel.ending]
 
     def start(self, key):
         return {"answer": "ready"}  # it listens already, and the host says who may come in
@@ -251,6 +264,23 @@ class Client:
         if channel:
             channel.stop()
 
+    def exercise(self, key, amount):
+        """What `privatix check` asks for: uses the channel as a user would, and says how much it was."""
+        host, port = self.ports[key][1].rsplit(":", 1)
+        words, moved = b"x" * max(1, amount // 2), 0
+        with socket.create_connection((host, int(port)), timeout=10) as user:
+            for start in range(0, len(words), 4096):
+                part = words[start:start + 4096]
+                user.sendall(part)
+                answered = 0
+                while answered < len(part):
+                    more = len(user.recv(len(part) - answered))
+                    if not more:
+                        raise OSError("the channel does not carry")
+                    answered += more
+                moved += len(part) + answered
+        return moved
+
     def serve(self, user, channel):
         with user:
             try:
@@ -303,6 +333,8 @@ def obey(host, side, subscription, command, before):
             answer = {"answer": "stopped"}
         elif command["command"] == "sessions":
             answer = {"answer": "serving", "serving": side.serving()}
+        elif command["command"] == "exercise" and isinstance(side, Client):
+            answer = {"answer": "exercised", "moved": side.exercise(key, command["amount"])}
         else:
             answer = {"answer": "unsupported"}
     except (Refused, OSError, KeyError, ValueError) as error:

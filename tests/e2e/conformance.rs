@@ -339,6 +339,80 @@ fn faults_that_leave_something_behind() {
 }
 
 #[test]
+fn faults_that_change_the_host() {
+    faults(&[
+        ("start-ignores-sigterm", "host.signals", "failed"),
+        ("start-changes-directory", "host.directory", "failed"),
+        ("start-changes-umask", "host.umask", "failed"),
+        ("start-spawns-panic", "host.panics", "failed"),
+        ("start-prints-megabytes", "host.output", "failed"),
+        ("session-error-is-final", "host.session-again", "failed"),
+    ]);
+}
+
+/// Checks one of the faults of `tests/modules/wayward` with some options.
+fn checked(fault: &str, options: &[&str]) -> (Report, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let package = Package::wayward(fault);
+    package.drop_into(directory.path());
+    place(directory.path(), "wayward.check.toml", SETTINGS.as_bytes());
+    let library = directory.path().join(package.library_name());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
+    let command = command.arg("check").arg(&library).args(["--seed", "7"]).args(options);
+    let text = command.output().expect("runs").stdout;
+    (check(&library, options), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn stop_answered_late_passes() {
+    let options = ["--only", "together.terminate", "--only", "together.terminate-by-client"];
+    let (report, _) = checked("stop-answers-late", &options);
+    assert!(report.success && report.failures().is_empty(), "{}", report.text);
+}
+
+#[test]
+fn left_out_cases_are_named_and_the_module_conforms_in_part() {
+    let options = ["--only", "lifecycle.stop-again", "--skip", "lifecycle.stop"];
+    let (report, text) = checked("none", &options);
+    assert!(report.success, "{}", report.text);
+    assert_eq!(report.outcome("lifecycle.stop"), "skipped", "{}", report.text);
+    let value: Value = serde_json::from_str(&report.text).expect("JSON");
+    assert_eq!(value["inPart"], true, "{value}");
+    let open = value["notLookedAt"].as_array().expect("a list");
+    assert!(open.contains(&json!("lifecycle.stop")), "{value}");
+    assert!(text.contains("wayward conforms in part ("), "{text}");
+    assert!(text.contains("left out by --skip"), "{text}");
+    let (whole, text) = checked("none", &["--only", "lifecycle.configure"]);
+    let value: Value = serde_json::from_str(&whole.text).expect("JSON");
+    assert_eq!(value["inPart"], false, "{value}");
+    assert!(text.contains("wayward conforms: "), "{text}");
+}
+
+#[test]
+fn advice_fits_what_was_found() {
+    let advice = |fault: &str, id: &str| {
+        let (report, _) = checked(fault, &["--only", id]);
+        let value: Value = serde_json::from_str(&report.text).expect("JSON");
+        let cases = value["cases"].as_array().expect("cases").iter();
+        let case = cases.filter(|case| case["id"] == id).next_back().cloned().expect("the case");
+        format!("{} | {}", case["why"].as_str().unwrap_or_default(), case["mend"])
+    };
+    let crash = advice("create-segfaults", "abi.create");
+    assert!(crash.contains("SIGSEGV") && crash.contains("find what ends the process"), "{crash}");
+}
+
+#[test]
+fn amounts_of_exercise_are_stated() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
+    let output = command.args(["check", "--list"]).output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("`exercise` is asked for 1, 1000, 100000, 2000000 smallest units"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_interrupted_run_leaves_nothing_behind() {
     let directory = tempfile::tempdir().expect("a directory");
     let room = directory.path().join("tmp");

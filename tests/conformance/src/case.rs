@@ -101,6 +101,13 @@ impl Case {
         Self { runs_module: false, ..self }
     }
 
+    /// Says nothing, because the user wants it so.
+    #[must_use]
+    pub(crate) fn left_out(mut self) -> Self {
+        self.after.clear();
+        self.of_files().run(|_| async { Err(Finding::Skipped("left out by --skip".into())) })
+    }
+
     /// What is done. It runs on a runtime of its own, and in a process of its own unless it is one
     /// [of files](Case::of_files).
     #[must_use]

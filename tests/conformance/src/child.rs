@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::case::{Case, Finding};
 use crate::cases::parts;
-use crate::core::Bench;
+use crate::core::{Bench, program};
 use crate::subject::Subject;
 
 /// The hidden subcommand that is this side.
@@ -23,15 +23,22 @@ pub(crate) const NOTE: &str = "note.json";
 /// Where the subject is noted for it.
 pub(crate) const SUBJECT: &str = "subject.json";
 
+const OWN_PROCESS: &str = "a program has a process of its own";
+const LIBRARIES: &str = "it is about modules in a library";
+const OWN_SETTINGS: &str =
+    "a program asks for its settings itself, and may end when it cannot go on";
+
+/// Whether a case was skipped because it cannot be said of a program.
+pub(crate) fn is_about_libraries(why: &str) -> bool {
+    [OWN_PROCESS, LIBRARIES, OWN_SETTINGS].iter().any(|reason| why.contains(reason))
+}
+
 /// Why a case says nothing of a standalone module, if it does not.
 pub(crate) fn says_nothing_of_programs(id: &str) -> Option<&'static str> {
     match id {
-        "lifecycle.wrong-settings" | "trouble.product-config" => {
-            Some("a program asks for its settings itself, and may end when it cannot go on")
-        }
-        _ if id.starts_with("abi.") || id.starts_with("leaks.") => {
-            Some("it is about modules in a library")
-        }
+        "lifecycle.wrong-settings" | "trouble.product-config" => Some(OWN_SETTINGS),
+        "host.signals" | "host.directory" | "host.umask" => Some(OWN_PROCESS),
+        _ if id.starts_with("abi.") || id.starts_with("leaks.") => Some(LIBRARIES),
         _ => None,
     }
 }
@@ -106,7 +113,13 @@ pub(crate) fn run_here(case: &Case, bench: Bench) -> Result<(), Finding> {
     let outcome = runtime.block_on((case.run)(bench));
     // What still runs is the module's; it is not waited for.
     runtime.shutdown_background();
-    outcome
+    match (outcome, program::death()) {
+        // Everything else followed from it.
+        (Err(Finding::Failed(why)), Some(death)) if !why.contains(&death) => {
+            Err(Finding::Failed(format!("{death}; then: {why}")))
+        }
+        (outcome, _) => outcome,
+    }
 }
 
 /// The note that a process has left, if it has: what it found, or that all is well.

@@ -40,6 +40,9 @@ struct Options {
     /// Run only these groups or cases, and what they need; may be given several times
     #[arg(long, value_name = "GROUP|CASE")]
     only: Vec<String>,
+    /// Leave out these groups or cases, and what needs them; may be given several times
+    #[arg(long, value_name = "GROUP|CASE")]
+    skip: Vec<String>,
     /// Say which cases there are, and run none
     #[arg(long)]
     list: bool,
@@ -278,7 +281,7 @@ impl Again {
 
 /// The cases that are asked for, and those that they need, in the order of the catalogue.
 fn choose(all: &[Case], options: &Options) -> Result<Vec<Case>, CheckError> {
-    for word in &options.only {
+    for word in options.only.iter().chain(&options.skip) {
         if !all.iter().any(|case| case.id == word || case.group() == word) {
             return Err(CheckError::UnknownCase(word.clone()));
         }
@@ -304,7 +307,13 @@ fn choose(all: &[Case], options: &Options) -> Result<Vec<Case>, CheckError> {
         }
         at += 1;
     }
-    Ok(all.iter().filter(|case| ids.contains(&case.id)).cloned().collect())
+    let chosen = all.iter().filter(|case| ids.contains(&case.id)).cloned();
+    // What is left out stays in the report, so that it says what was not looked at.
+    let left_out = |case: Case| {
+        let is = options.skip.iter().any(|word| word == case.id || word == case.group());
+        if is { case.left_out() } else { case }
+    };
+    Ok(chosen.map(left_out).collect())
 }
 
 fn processors() -> usize {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,9 @@ pub(crate) struct Program {
 pub(crate) struct Settings {
     /// Cases that may run at once, where the service takes something that a machine has only once.
     pub(crate) jobs: Option<NonZeroUsize>,
+    /// How much the service carries where a case is content with any amount, in smallest units: for
+    /// services that are counted in requests or seconds.
+    pub(crate) amount: Option<NonZeroU64>,
     /// `[modules.NAME]` of the agent.
     pub(crate) agent: Map<String, Value>,
     /// `[modules.NAME]` of the client.

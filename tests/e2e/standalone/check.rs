@@ -64,3 +64,27 @@ fn the_program_of_the_page_conforms() {
     let (output, text) = check(&words, &command);
     assert!(output.status.success() && text.contains("parrot conforms"), "{text}");
 }
+
+/// Its sessions end with their last user, and what was used before a refusal is not lost.
+#[test]
+fn the_program_of_the_page_is_used_and_loses_no_usage() {
+    let command = ["python3", "docs/standalone/parrot.py", "{http}"];
+    let mut words = vec!["docs/standalone/parrot.module.json"];
+    for case in ["together.agree", "agent.session", "usage.at-stop", "usage.refused"] {
+        words.extend(["--only", case]);
+    }
+    let (output, text) = check(&words, &command);
+    assert!(output.status.success() && text.contains("parrot conforms: "), "{text}");
+}
+
+#[test]
+fn a_program_that_dies_while_it_serves_is_named_as_dead() {
+    // Ends by a signal once it has subscribed for a while.
+    let script = "python3 docs/standalone/parrot.py \"$1\" & sleep 1; kill -9 $!; kill -9 $$";
+    let command = ["sh", "-c", script, "sh", "{http}"];
+    let words = ["docs/standalone/parrot.module.json", "--only", "agent.asks"];
+    let (output, text) = check(&words, &command);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("the program was ended by the signal SIGKILL"), "{text}");
+    assert!(text.contains("keep the program running"), "{text}");
+}

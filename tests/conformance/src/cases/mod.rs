@@ -4,6 +4,7 @@ mod abi;
 mod agent;
 mod client;
 mod commands;
+mod host;
 mod leaks;
 mod lifecycle;
 mod package;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         trouble::cases(),
         secrets::cases(),
         leaks::cases(),
+        host::cases(),
     ]
     .concat()
 }

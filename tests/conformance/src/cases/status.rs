@@ -107,7 +107,7 @@ async fn started(bench: Bench) -> Result<(), Finding> {
     .await?;
     ended(&pair.agent, channel).await?;
     match pair.try_exercise(channel, 20 * AMOUNT).await? {
-        Ok(moved) if moved >= 20 * AMOUNT => {
+        Ok(moved) if moved >= pair.amount(20 * AMOUNT) => {
             Err(failed(format!("it carried {moved} in a session that was not to be served")))
         }
         _ => Ok(()),

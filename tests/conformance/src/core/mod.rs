@@ -7,7 +7,7 @@
 
 mod pair;
 mod party;
-mod program;
+pub(crate) mod program;
 mod script;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 pub use self::pair::Pair;
-pub(crate) use self::pair::draft;
+pub(crate) use self::pair::{AMOUNTS, USUAL_AMOUNT, draft};
 pub use self::party::Party;
 pub use self::script::{Act, Call, Script, Seen};
 use crate::case::{Finding, failed};
@@ -235,6 +235,9 @@ where
     loop {
         if let Some(answer) = ask().await? {
             return Ok(answer);
+        }
+        if let Some(death) = program::death() {
+            return Err(failed(format!("{death}, while the kit waited for {what}")));
         }
         if Instant::now() >= until {
             return Err(failed(format!("waited {patience:?} for {what}")));

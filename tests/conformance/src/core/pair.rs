@@ -13,7 +13,7 @@ use privatix_plugin_api::message::{ClientKey, CoreRequest, Exercised, ModuleRequ
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
-use super::{Bench, PATIENCE, Party, is_unsupported, wait_for};
+use super::{Bench, Call, PATIENCE, Party, is_unsupported, program, wait_for};
 use crate::case::{Finding, failed};
 
 /// How often the two speak to each other if nothing wakes them.
@@ -22,6 +22,18 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// How long nothing has to come before it counts as nothing.
 const A_WHILE: Duration = Duration::from_secs(3);
 
+/// What most cases have carried, in smallest units, unless `NAME.check.toml` says otherwise.
+pub(crate) const USUAL_AMOUNT: u64 = 100_000;
+
+/// What `exercise` is asked for, in the same measure, and never more; for the documentation.
+pub(crate) const AMOUNTS: [u64; 4] = [1, 1000, USUAL_AMOUNT, 20 * USUAL_AMOUNT];
+
+/// An amount where another one is the usual.
+pub(crate) fn scaled(amount: u64, usual: u64) -> u64 {
+    let scaled = u128::from(amount) * u128::from(usual) / u128::from(USUAL_AMOUNT);
+    u64::try_from(scaled).unwrap_or(u64::MAX).max(1)
+}
+
 /// See the module's documentation.
 pub struct Pair {
     /// The side that sells.
@@ -29,6 +41,7 @@ pub struct Pair {
     /// The side that buys.
     pub client: Party,
     offering: String,
+    usual: u64,
     trading: JoinHandle<()>,
 }
 
@@ -85,7 +98,8 @@ impl Pair {
             client.service.offering_fetched(message, from).await?;
         }
         let trading = tokio::spawn(trade(agent.service.clone(), client.service.clone()));
-        Ok(Self { agent, client, offering, trading })
+        let usual = bench.subject.settings.amount.map_or(USUAL_AMOUNT, std::num::NonZero::get);
+        Ok(Self { agent, client, offering, usual, trading })
     }
 
     /// A new channel, not yet looked at.
@@ -118,13 +132,32 @@ impl Pair {
         for party in self.parties() {
             self.status(party, channel, Status::Active).await?;
             // By a session it is active before `start` has been answered.
-            wait_for("the answer to start", || async {
-                let told = party.store.channel_commands(u64::MAX).await?;
-                Ok((!told.iter().any(|command| command.channel == channel)).then_some(()))
-            })
-            .await?;
+            self.answered(party, channel, "start").await?;
         }
         Ok(())
+    }
+
+    /// Waits until a side's module has answered what it was told of a channel.
+    ///
+    /// # Errors
+    /// An answer that does not come.
+    pub async fn answered(
+        &self,
+        party: &Party,
+        channel: ClientKey,
+        command: &str,
+    ) -> Result<(), Finding> {
+        wait_for(&format!("the {}'s answer to {command}", party.role), || async {
+            let told = party.store.channel_commands(u64::MAX).await?;
+            Ok((!told.iter().any(|command| command.channel == channel)).then_some(()))
+        })
+        .await
+    }
+
+    /// How much the service is asked for where a case asks for so much: what `amount` of
+    /// `NAME.check.toml` stands for [`USUAL_AMOUNT`].
+    pub fn amount(&self, usual: u64) -> u64 {
+        scaled(usual, self.usual)
     }
 
     /// Both sides that have a module.
@@ -151,6 +184,7 @@ impl Pair {
         .await;
         match waited {
             Ok(()) => Ok(()),
+            Err(finding) if program::death().is_some() => Err(finding),
             Err(_) => {
                 let view = party.service.channel_view(channel).await?;
                 let (is, why) = (view.status, view.reason);
@@ -195,12 +229,25 @@ impl Pair {
         self.exercise_within(channel, amount, A_WHILE).await
     }
 
+    /// The same with the time that carrying may take.
+    ///
+    /// # Errors
+    /// As [`Pair::try_exercise`].
+    pub async fn exercise_patiently(
+        &self,
+        channel: ClientKey,
+        amount: u64,
+    ) -> Result<Result<u64, String>, Finding> {
+        self.exercise_within(channel, amount, PATIENCE).await
+    }
+
     async fn exercise_within(
         &self,
         channel: ClientKey,
         amount: u64,
         within: Duration,
     ) -> Result<Result<u64, String>, Finding> {
+        let amount = self.amount(amount);
         let request = ModuleRequest::Exercise { client_key: channel, amount };
         for party in [&self.client, &self.agent].into_iter().filter(|party| party.has_module()) {
             match party.module()?.call::<Exercised>(&request, within).await {
@@ -224,8 +271,12 @@ impl Pair {
             return Ok(());
         }
         let used = party.usage(channel).await?;
+        let refused: Vec<_> = party.script.calls(Call::UpdateSession);
+        let refused = refused.iter().rev().find_map(|call| call.error());
+        let answered =
+            refused.map(|name| format!("; a report was answered `{name}`")).unwrap_or_default();
         Err(failed(format!(
-            "{least} were carried, and {PATIENCE:?} later the {} has {used} on disk",
+            "{least} were carried, and {PATIENCE:?} later the {} has {used} on disk{answered}",
             party.role
         )))
     }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use privatix_host::modules::generation::Generation;
 use privatix_host::modules::line::Line;
@@ -22,6 +23,32 @@ use crate::subject::Program;
 
 /// How often is looked whether a program has subscribed.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The processes of programs that should be running.
+static RUNNING: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+/// How the first of them ended that should not have.
+static DEATH: Mutex<Option<String>> = Mutex::new(None);
+
+/// How a program ended that should be running, if one did. Looking reaps nothing.
+pub(crate) fn death() -> Option<String> {
+    let mut death = DEATH.lock().unwrap_or_else(PoisonError::into_inner);
+    if death.is_none() {
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *death = running.into_iter().find_map(|id| {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            match waitid(Id::Pid(Pid::from_raw(id)), flags) {
+                Ok(WaitStatus::Exited(_, code)) => {
+                    Some(format!("the program ended by itself with exit status {code}"))
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    Some(format!("the program was ended by the signal {signal}"))
+                }
+                _ => None,
+            }
+        });
+    }
+    death.clone()
+}
 
 /// A program that runs, until it is dropped.
 #[derive(Debug)]
@@ -78,11 +105,22 @@ impl Running {
             }
             sleep(LOOK).await;
         }
+        if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+        }
         Ok(Self { child, _stop: stop })
+    }
+
+    /// Its end is expected from now on; that it has come already is noted.
+    fn may_end(&self) {
+        death();
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| Some(*known) != id);
     }
 
     /// Tells it to end and waits for that; says what was not in order.
     pub(super) async fn end(mut self, patience: Duration) -> Option<String> {
+        self.may_end();
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(id) = id {
             // It may have ended by itself.
@@ -93,5 +131,11 @@ impl Running {
             Ok(Err(error)) => Some(format!("its end: {error}")),
             Err(_) => Some(format!("the program did not end within {patience:?} of SIGTERM")),
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.may_end();
     }
 }

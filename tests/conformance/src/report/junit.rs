@@ -4,7 +4,7 @@ use std::io::Write;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::Summary;
+use super::{Summary, advice};
 use crate::case::Verdict;
 use crate::runner::Ran;
 
@@ -43,7 +43,12 @@ fn case(one: &Ran) -> TestCase {
     }
     if one.verdict.is_failure() {
         let case = &one.case;
-        status.set_description(format!("{}\n{}\nto mend: {}", case.sentence, case.rule, case.mend));
+        status.set_description(format!(
+            "{}\n{}\nto mend: {}",
+            case.sentence,
+            case.rule,
+            advice(one)
+        ));
     }
     let mut case = TestCase::new(one.case.id, status);
     case.set_classname(one.case.group()).set_time(one.took);

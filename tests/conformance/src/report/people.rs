@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::Mutex;
 
-use super::Summary;
+use super::{AMOUNTS, Summary, USUAL_AMOUNT, advice};
 use crate::case::{Case, Set, Verdict};
 use crate::runner::Ran;
 
@@ -58,7 +58,7 @@ impl Summary<'_> {
             part(&mut text, "has to be", one.case.sentence);
             part(&mut text, "rule", one.case.rule);
             part(&mut text, "found", one.verdict.why().unwrap_or_default());
-            part(&mut text, "to mend", one.case.mend);
+            part(&mut text, "to mend", advice(one));
             part(
                 &mut text,
                 "again",
@@ -88,7 +88,15 @@ impl Summary<'_> {
                 .filter(|(_, count)| *count > 0)
                 .map(|(word, count)| format!("{count} {word}"))
                 .collect();
-        let verdict = if self.conforms() { "conforms" } else { "does not conform" };
+        let open = self.not_looked_at().len();
+        let verdict = match (self.conforms(), open) {
+            (true, 0) => "conforms".to_owned(),
+            (true, open) => format!(
+                "conforms in part ({open} of {} cases were not looked at, see above)",
+                self.ran.len()
+            ),
+            (false, _) => "does not conform".to_owned(),
+        };
         let _ = write!(
             text,
             "{} {verdict}: {} in {:.1} s (seed {})",
@@ -142,5 +150,12 @@ pub(crate) fn list(cases: &[Case]) -> String {
         let set = if case.set == Set::Thorough { " (thorough)" } else { "" };
         let _ = writeln!(text, "  {}{set}\n      {}\n      {}", case.id, case.sentence, case.rule);
     }
+    let amounts: Vec<String> = AMOUNTS.iter().map(u64::to_string).collect();
+    let _ = write!(
+        text,
+        "\n`exercise` is asked for {} smallest units. Another amount in NAME.check.toml, such as \
+         `amount = 12` for a service of seconds, stands for {USUAL_AMOUNT}; the others follow it.\n",
+        amounts.join(", ")
+    );
     text.trim_end().to_owned()
 }

@@ -35,7 +35,17 @@ pub(crate) async fn start(shared: &Arc<Shared>, channel: ClientKey) -> Result<St
     }
     let line = shared.lines.open(channel, &access.nonce).await?;
     let stream = connect(&access).await?;
-    let session = Session::start(&shared.core, channel).await?;
+    let session = match Session::start(&shared.core, channel).await {
+        Ok(session) => session,
+        Err(error) if fault::is("session-error-is-final") => {
+            // The channel is started, and there is no way into it any more.
+            tracing::warn!(%channel, error, "no session");
+            shared.core.service_ready(channel).await?;
+            tokio::spawn(async move { line.is_cut().await });
+            return Ok(Started::Ready);
+        }
+        Err(error) => return Err(error),
+    };
     tokio::spawn(keep(Arc::clone(shared), line, stream, session));
     Ok(Started::Ready)
 }

@@ -97,6 +97,24 @@ impl ServiceModule for Module {
         if fault::is("start-hangs") {
             std::future::pending::<()>().await;
         }
+        if fault::is("start-ignores-sigterm") {
+            fault::ignore_sigterm();
+        }
+        if fault::is("start-changes-umask") {
+            fault::open_umask();
+        }
+        if fault::is("start-changes-directory") {
+            std::env::set_current_dir("/")?;
+        }
+        if fault::is("start-spawns-panic") {
+            tokio::spawn(async { panic!("a task was asked to panic") });
+        }
+        if fault::is("start-prints-megabytes") {
+            #[allow(clippy::print_stdout)]
+            {
+                println!("{}", "x".repeat(2 << 20));
+            }
+        }
         match self.role {
             // It listens already, and asks its core about whoever comes.
             Role::Agent => Ok(Started::Ready),
@@ -140,7 +158,14 @@ impl ServiceModule for Module {
         if fault::is("stop-leaks-memory") {
             std::mem::forget(vec![1_u8; 4 << 20]);
         }
+        if fault::is("stop-answers-late") {
+            self.shared.lines.ending(channel, true);
+        }
         self.shared.lines.cut(channel).await;
+        if fault::is("stop-answers-late") {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            self.shared.lines.ending(channel, false);
+        }
         Ok(())
     }
 

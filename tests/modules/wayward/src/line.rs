@@ -22,7 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) type Errand = (u64, oneshot::Sender<u64>);
 
 /// The lines of all channels; nothing once the module has ended.
-pub(crate) struct Lines(Mutex<Option<HashMap<ClientKey, Handle>>>);
+pub(crate) struct Lines(Mutex<Option<HashMap<ClientKey, Handle>>>, Ending);
+
+/// Channels whose stop is not answered yet; only of a fault.
+type Ending = std::sync::Mutex<Vec<ClientKey>>;
 
 /// The module's end of a line. No [`Line`] is left once `cut` is closed.
 #[derive(Clone)]
@@ -41,7 +44,7 @@ pub(crate) struct Line {
 
 impl Default for Lines {
     fn default() -> Self {
-        Self(Mutex::new(Some(HashMap::new())))
+        Self(Mutex::new(Some(HashMap::new())), Ending::default())
     }
 }
 
@@ -95,6 +98,15 @@ impl Lines {
         }
     }
 
+    /// Says that a channel is being stopped, or that it is not any more.
+    pub(crate) fn ending(&self, channel: ClientKey, is: bool) {
+        let mut ending = self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        ending.retain(|known| *known != channel);
+        if is {
+            ending.push(channel);
+        }
+    }
+
     /// Ends all lines for good.
     pub(crate) async fn cut_all(&self) {
         let lines: Vec<_> = self.0.lock().await.take().into_iter().flatten().collect();
@@ -110,7 +122,9 @@ impl Lines {
     pub(crate) async fn served(&self) -> Vec<ClientKey> {
         let lines = self.0.lock().await;
         let served = lines.iter().flatten().filter(|(_, line)| !line.cut.is_closed());
-        served.map(|(channel, _)| *channel).collect()
+        let mut served: Vec<_> = served.map(|(channel, _)| *channel).collect();
+        served.extend(&*self.1.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        served
     }
 
     /// Has the line of a channel carry so much, and returns how much it was.
