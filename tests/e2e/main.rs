@@ -14,6 +14,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod exchange;
+mod faults;
 mod money;
 mod ordering;
 mod proxy;

@@ -6,6 +6,7 @@ mod kills;
 mod lag;
 mod pace;
 mod refusals;
+mod unsaved;
 
 use std::fs;
 use std::process::Command;
