@@ -185,6 +185,15 @@ pub enum CoreRequest {
         /// The session.
         session: SessionId,
     },
+    /// Client: what the agent now asks for is not what the user agreed to. Adds the hold `user`, so
+    /// the channel is stopped; its user agrees by resuming it. Without effect on a channel that is
+    /// over. Answer: [`StatusReply`].
+    HoldChannel {
+        /// The channel.
+        client_key: ClientKey,
+        /// What the user has to agree to, in words for a person.
+        reason: String,
+    },
     /// A log event of the module; sent by the SDK and answered at once. Answer: [`Done`].
     Log(LogEvent),
     /// A call of a newer Service API, answered [`ErrorName::Unsupported`].

@@ -253,6 +253,9 @@ impl Service {
             CoreRequest::StopSession { client_key, session } => {
                 self.stop_session(caller, client_key, session).await
             }
+            CoreRequest::HoldChannel { client_key, reason } => {
+                self.hold_channel(caller, client_key, &reason).await
+            }
             _ => Err(ErrorName::Unsupported.into()),
         }
     }
@@ -290,7 +293,7 @@ impl Service {
     fn allowed(&self, request: &CoreRequest) -> Result<(), ApiError> {
         let for_role = match request {
             CoreRequest::AuthClient { .. } | CoreRequest::SetProductConfig { .. } => Role::Agent,
-            CoreRequest::GetAccess { .. } => Role::Client,
+            CoreRequest::GetAccess { .. } | CoreRequest::HoldChannel { .. } => Role::Client,
             _ => return Ok(()),
         };
         if self.inner.settings.role == for_role {

@@ -10,7 +10,8 @@ use super::usage::Reported;
 use super::{Caller, ClientPlace, CoreReply, Service, internal};
 use crate::clock;
 use crate::domain::billing::credit_applies;
-use crate::domain::status::Event;
+use crate::domain::present::clip;
+use crate::domain::status::{Event, Hold};
 use crate::store::{ChannelRow, NewSession, Txn};
 
 impl Service {
@@ -26,6 +27,20 @@ impl Service {
         let credit = self.credit(&mut txn, key, state.status, measured).await?;
         self.commit(txn).await.map_err(internal)?;
         Ok(CoreReply::Status(StatusReply { status: state.status, credit }))
+    }
+
+    /// The module has found that the agent wants what the user has not agreed to.
+    pub(super) async fn hold_channel(
+        &self,
+        caller: &Caller,
+        key: ClientKey,
+        reason: &str,
+    ) -> Result<CoreReply, ApiError> {
+        let (mut txn, channel) = self.write(caller, key).await?;
+        let reason = format!("the module asks for the user's agreement: {}", clip(reason));
+        let state = self.apply(&mut txn, &channel, Event::HoldAdded(Hold::User), &reason).await?;
+        self.commit(txn).await.map_err(internal)?;
+        Ok(CoreReply::Status(StatusReply::new(state.status)))
     }
 
     pub(super) async fn start_session(

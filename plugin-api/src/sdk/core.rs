@@ -151,6 +151,16 @@ impl Core {
         self.call(CoreRequest::StopSession { client_key: channel, session }).await.map(status)
     }
 
+    /// Client: stops the channel until its user agrees to what the agent now asks for, by resuming
+    /// it.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`; `Unsupported` by an agent's core and by older hosts.
+    pub async fn hold_channel(&self, channel: ClientKey, reason: &str) -> Result<Status, ApiError> {
+        let reason = reason.to_owned();
+        self.call(CoreRequest::HoldChannel { client_key: channel, reason }).await.map(status)
+    }
+
     /// Any request, for calls that have no method here.
     ///
     /// # Errors

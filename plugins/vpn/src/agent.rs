@@ -5,8 +5,10 @@
 //! told to go.
 
 mod clients;
+mod denials;
 mod gate;
 mod server;
+mod tally;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::openvpn::Place;
 use crate::pki::Pki;
 use crate::profile::product_config;
 use crate::settings::Settings;
+use crate::watch::Restored;
 
 /// How long `configure` waits for the server. One that needs longer goes on in the background.
 const UP: Duration = Duration::from_secs(5);
@@ -36,8 +39,11 @@ struct Report {
     down: Option<String>,
     /// Whether the first try to start it has come to anything.
     tried: bool,
-    /// What is wrong with the gate.
-    gate: Option<String>,
+    /// What is wrong with the gate's rules, and with its speeds.
+    rules: Option<String>,
+    speeds: Option<String>,
+    /// What somebody else had changed.
+    restored: Restored,
     /// Channels with an open session.
     served: Vec<ClientKey>,
 }
@@ -113,10 +119,15 @@ impl Agent {
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.board.read(|report| match (&report.down, &report.gate) {
-            (Some(why), _) => Health::Unhealthy(why.clone()),
-            (None, Some(why)) => Health::Degraded(why.clone()),
-            (None, None) => Health::Healthy,
+        self.board.read(|report| match &report.down {
+            Some(why) => Health::Unhealthy(why.clone()),
+            None => {
+                let restored = report.restored.lately();
+                match report.rules.as_deref().or(restored).or(report.speeds.as_deref()) {
+                    Some(why) => Health::Degraded(why.to_owned()),
+                    None => Health::Healthy,
+                }
+            }
         })
     }
 

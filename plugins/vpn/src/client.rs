@@ -4,28 +4,41 @@
 //! what belongs into the tunnel does not leave otherwise in all that time, nor after the host was
 //! killed. Only one channel can carry everything at a time.
 
+mod agreement;
+mod diagnosis;
 mod dns;
 mod guard;
+mod guards;
+mod statistics;
 mod tunnel;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use privatix_plugin_api::prelude::*;
 use tokio::net::lookup_host;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use self::agreement::{Agreements, Judgement};
 use self::guard::Guard;
+use self::guards::Guards;
+use self::statistics::Statistics;
 use self::tunnel::{Board, Order, Tunnel};
+use crate::full;
 use crate::journal::{Entry, Journal};
-use crate::needs;
 use crate::openvpn::Place;
-use crate::profile::{Profile, Routes};
+use crate::profile::{Profile, Routes, is_host_address};
 use crate::settings::Settings;
+use crate::{DEVICES, needs};
+
+/// How often the core is asked whether a held channel is over.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why a channel is not started.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +49,8 @@ enum StartError {
         "channel {0} carries everything already; stop it first, or set `routes` in [modules.vpn]"
     )]
     Occupied(ClientKey),
+    #[error("the agent's host {host} has the address {address}, which is no other machine's")]
+    BadAddress { host: String, address: IpAddr },
     #[error("the agent's host {host} has no address")]
     NoAddress {
         host: String,
@@ -50,6 +65,8 @@ pub(crate) struct Client {
     settings: Settings,
     directory: PathBuf,
     journal: Arc<Journal>,
+    guards: Arc<Guards>,
+    agreements: Agreements,
     tunnels: Mutex<Option<HashMap<ClientKey, Handle>>>,
     /// Channels that were started and not stopped, whether or not that went well.
     wanted: std::sync::Mutex<HashSet<ClientKey>>,
@@ -85,11 +102,15 @@ impl Client {
         if let Some(problem) = problem {
             return Err(problem.into());
         }
+        let guards = Guards::new(Arc::clone(&journal));
+        tokio::spawn(Guards::watch(Arc::downgrade(&guards)));
         Ok(Self {
             core,
             settings,
+            agreements: Agreements::open(data_dir)?,
             directory: data_dir.to_owned(),
             journal,
+            guards,
             tunnels: Mutex::new(Some(HashMap::new())),
             wanted: std::sync::Mutex::default(),
             adopted: AtomicBool::new(false),
@@ -102,6 +123,10 @@ impl Client {
         self.want(|wanted| wanted.insert(channel));
         let access = self.core.get_access(channel).await?;
         let profile = Profile::read(&access, &self.settings)?;
+        if !self.agreed(channel, &profile.routes).await? {
+            // It will be told to stop.
+            return Ok(Started::Later);
+        }
         let mut tunnels = self.tunnels.lock().await;
         let tunnels = tunnels.as_mut().ok_or(StartError::Ending)?;
         let everything = profile.routes == Routes::Everything;
@@ -128,10 +153,12 @@ impl Client {
             Some((host, port)) => resolve(host, *port, Vec::new()).await.ok().map(|a| (a, *port)),
             None => None,
         };
-        let guard = Guard::new(&device, &profile, &addresses, exchange, &self.settings);
-        if self.settings.kill_switch {
-            guard.up(channel, &self.journal).await?;
+        if let Some(address) = addresses.iter().find(|address| !is_host_address(**address)) {
+            let (host, address) = (profile.host.clone(), *address);
+            return Err(StartError::BadAddress { host, address }.into());
         }
+        let guard = Guard::new(channel, &device, &profile, &addresses, exchange, &self.settings);
+        self.guards.up(channel, guard).await?;
         let (nonce, place) = (profile.nonce.clone(), Place::new(&self.directory, &device));
         if let Some(handle) = tunnels.get_mut(&channel).filter(|handle| !handle.task.is_finished())
         {
@@ -151,11 +178,30 @@ impl Client {
             place,
             set_dns: self.settings.set_dns,
             journal: Arc::clone(&self.journal),
+            guards: Arc::clone(&self.guards),
+            statistics: Statistics::default(),
             board: board.clone(),
         };
         let task = tokio::spawn(tunnel.run(inbox));
         tunnels.insert(channel, Handle { nonce, everything, orders, task, board });
         Ok(Started::Later)
+    }
+
+    /// Whether the user has agreed to what goes through the tunnel. One who has not is asked: the
+    /// channel gets the hold `user`, and what protects it stays as it is.
+    async fn agreed(&self, channel: ClientKey, routes: &Routes) -> Result<bool, Error> {
+        if self.settings.routes.is_some() {
+            // The user has said it, and no agent changes that.
+            self.agreements.settle(channel, routes)?;
+            return Ok(true);
+        }
+        let Judgement::Ask(question) = self.agreements.judge(channel, routes)? else {
+            return Ok(true);
+        };
+        tracing::warn!(%channel, question, "the user has to agree");
+        self.core.hold_channel(channel, &question).await?;
+        self.agreements.asked(channel, routes)?;
+        Ok(false)
     }
 
     /// The agent's addresses that a channel's kill switch lets through, perhaps of an earlier run.
@@ -168,13 +214,22 @@ impl Client {
     }
 
     /// Takes the tunnel down; returns when it is and its session is closed.
-    pub(crate) async fn stop(&self, channel: ClientKey) -> Result<(), Error> {
+    pub(crate) async fn stop(&self, channel: ClientKey, reason: StopReason) -> Result<(), Error> {
         self.want(|wanted| wanted.remove(&channel));
         let handle = self.tunnels.lock().await.as_mut().and_then(|all| all.remove(&channel));
+        let lift = reason == StopReason::Terminated || self.agreements.question(channel).is_none();
         if let Some(handle) = handle {
-            handle.end().await;
+            handle.end(lift).await;
         }
-        Ok(self.lift(|owner| owner == channel).await?)
+        if reason == StopReason::Terminated {
+            self.agreements.forget(channel)?;
+        } else if !lift {
+            // It was stopped because of what the agent wants, not by its user: what protects it
+            // stays, until its user has answered.
+            tokio::spawn(await_answer(self.core.clone(), Arc::downgrade(&self.guards), channel));
+            return Ok(());
+        }
+        Ok(self.guards.lift(|owner| owner == channel).await?)
     }
 
     pub(crate) async fn sessions(&self) -> Result<Vec<ClientKey>, Error> {
@@ -184,7 +239,16 @@ impl Client {
         // Asked after the starts of a new run: a channel that was not among them is over.
         if !self.adopted.swap(true, Ordering::SeqCst) {
             let wanted = self.want(|wanted| wanted.clone());
-            self.lift(|owner| !wanted.contains(&owner)).await?;
+            let open = |owner| self.agreements.question(owner).is_some();
+            self.guards.lift(|owner| !wanted.contains(&owner) && !open(owner)).await?;
+            for entry in self.journal.all() {
+                if let Entry::Table { kill_switch: Some(owner), .. } = entry
+                    && !wanted.contains(&owner)
+                {
+                    let guards = Arc::downgrade(&self.guards);
+                    tokio::spawn(await_answer(self.core.clone(), guards, owner));
+                }
+            }
         }
         Ok(up)
     }
@@ -192,12 +256,18 @@ impl Client {
     pub(crate) async fn describe(&self, channel: ClientKey) -> BTreeMap<String, String> {
         let tunnels = self.tunnels.lock().await;
         let handle = tunnels.as_ref().and_then(|tunnels| tunnels.get(&channel));
-        let Some(handle) = handle else { return BTreeMap::new() };
+        let Some(handle) = handle else {
+            let question = self.agreements.question(channel);
+            return question.map(|text| ("question".to_owned(), text)).into_iter().collect();
+        };
         let mut known = handle.board.describe(&device(channel));
         // The tunnel carries IPv4 alone, and its user should see that.
         let held = handle.everything && self.settings.kill_switch;
         let ipv6 = if held { "blocked" } else { "outside the tunnel" };
         known.insert("ipv6".to_owned(), ipv6.to_owned());
+        if let Some(trouble) = handle.board.trouble() {
+            known.insert("problem".to_owned(), trouble);
+        }
         known
     }
 
@@ -206,7 +276,7 @@ impl Client {
         let troubles = tunnels.iter().flatten().filter_map(|(channel, handle)| {
             Some(format!("{channel}: {}", handle.board.trouble()?))
         });
-        let mut troubles: Vec<_> = troubles.collect();
+        let mut troubles: Vec<_> = troubles.chain(self.guards.trouble()).collect();
         troubles.sort();
         if troubles.is_empty() { Health::Healthy } else { Health::Degraded(troubles.join("; ")) }
     }
@@ -222,37 +292,48 @@ impl Client {
 
     pub(crate) async fn shutdown(&self) -> Result<(), Error> {
         let handles = self.tunnels.lock().await.take().into_iter().flatten();
-        let ends: Vec<_> = handles.map(|(_, handle)| tokio::spawn(handle.end())).collect();
+        let ends: Vec<_> = handles.map(|(_, handle)| tokio::spawn(handle.end(false))).collect();
         for end in ends {
             // A panic has been logged.
             let _ = end.await;
         }
+        self.guards.leave().await;
         let handed_over = self.handed_over.load(Ordering::SeqCst);
         let keep = |entry: &Entry| handed_over && is_kill_switch(entry);
         let (_, problem) = self.journal.recover(keep).await;
         problem.map_or(Ok(()), |problem| Err(problem.into()))
     }
+}
 
-    /// Lifts kill switches of some channels.
-    async fn lift(
-        &self,
-        of: impl Fn(ClientKey) -> bool,
-    ) -> Result<(), crate::journal::JournalError> {
-        for entry in self.journal.all() {
-            if let Entry::Table { kill_switch: Some(channel), .. } = &entry
-                && of(*channel)
-            {
-                self.journal.undo(&entry).await?;
+/// Lifts the guard of a held channel once the channel is over: a channel that is terminated while
+/// it is suspended is no affair of its module any more, so the core does not tell it.
+async fn await_answer(core: Core, guards: Weak<Guards>, channel: ClientKey) {
+    loop {
+        sleep(ANSWER).await;
+        let Some(guards) = guards.upgrade() else { return };
+        match core.service_ready(channel).await {
+            // Another generation will ask, or has asked.
+            Err(error) if error.name == ErrorName::AccessDenied => return,
+            Ok(Status::Terminating | Status::Terminated) => {
+                tracing::info!(%channel, "the channel is over: its guard is lifted");
+                match guards.lift(|owner| owner == channel).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::error!(%channel, error = full(&error), "the guard was not lifted");
+                    }
+                }
             }
+            // It was started, or will be: from now on it is as any other.
+            Ok(status) if status.allows_use() => return,
+            Ok(_) | Err(_) => {}
         }
-        Ok(())
     }
 }
 
 impl Handle {
-    async fn end(self) {
+    async fn end(self, lift: bool) {
         let (done, gone) = oneshot::channel();
-        if self.orders.send(Order::Stop(done)).is_ok() {
+        if self.orders.send(Order::Stop { done, lift }).is_ok() {
             let _ = gone.await;
         }
         // A panic has been logged.
@@ -261,13 +342,16 @@ impl Handle {
 }
 
 fn is_kill_switch(entry: &Entry) -> bool {
-    matches!(entry, Entry::Table { kill_switch: Some(_), .. })
+    matches!(
+        entry,
+        Entry::Table { kill_switch: Some(_), .. } | Entry::Routing { kill_switch: Some(_), .. }
+    )
 }
 
 /// The name of a channel's network device.
 fn device(channel: ClientKey) -> String {
     let id = channel.0.simple().to_string();
-    format!("pvx{}", &id[..10])
+    format!("{DEVICES}{}", &id[..10])
 }
 
 /// The addresses of a host; those known before where a kill switch keeps names from being resolved.

@@ -19,6 +19,7 @@ use privatix_plugin_api::message::ClientKey;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use crate::routing::Routing;
 use crate::run::{self, RunError};
 
 /// How long a killed process may take to be gone.
@@ -38,6 +39,12 @@ pub(crate) enum Entry {
         kill_switch: Option<ClientKey>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         agent: Vec<IpAddr>,
+    },
+    /// Rules and routes of a channel; of a kill switch, whose it is.
+    Routing {
+        routing: Routing,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kill_switch: Option<ClientKey>,
     },
     /// A network device that outlives its process.
     Device { name: String },
@@ -109,6 +116,11 @@ impl Journal {
         if let Entry::Table { name: made, .. } = &entry {
             // It takes the place of the one before it.
             entries.retain(|known| !matches!(known, Entry::Table { name, .. } if name == made));
+        }
+        if let Entry::Routing { routing: Routing { table: made, .. }, .. } = &entry {
+            entries.retain(
+                |known| !matches!(known, Entry::Routing { routing, .. } if routing.table == *made),
+            );
         }
         entries.push(entry);
         self.write(&entries)
@@ -183,6 +195,7 @@ impl Entry {
                 run::nft(&format!("table inet {name} {{}}\ndelete table inet {name}\n")).await?;
                 Ok(())
             }
+            Self::Routing { routing, .. } => Ok(routing.lower().await?),
             Self::Device { name } => {
                 if Path::new("/sys/class/net").join(name).exists() {
                     run::run("ip", &["link", "delete", name]).await?;
@@ -202,6 +215,9 @@ impl Entry {
             Self::Table { name, kill_switch: None, .. } => format!("nftables table {name} removed"),
             Self::Table { name, kill_switch: Some(channel), .. } => {
                 format!("kill switch {name} of channel {channel} lifted")
+            }
+            Self::Routing { routing, .. } => {
+                format!("routing into {} removed", routing.device)
             }
             Self::Device { name } => format!("network device {name} removed"),
             Self::Setting { path, before, .. } => {

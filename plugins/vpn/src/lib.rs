@@ -16,11 +16,13 @@ mod pause;
 mod pki;
 mod profile;
 mod render;
+mod routing;
 mod run;
 mod session;
 mod settings;
 #[cfg(test)]
 mod stand_in;
+mod watch;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -32,6 +34,9 @@ use self::agent::Agent;
 use self::client::Client;
 use self::journal::Journal;
 use self::settings::Settings;
+
+/// With these letters begins the name of each network device of a client's channel.
+const DEVICES: &str = "pvx";
 
 /// A command came before `configure`.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +87,10 @@ impl ServiceModule for Vpn {
         }
     }
 
-    async fn stop(&self, channel: ClientKey, _reason: StopReason) -> Result<(), Error> {
+    async fn stop(&self, channel: ClientKey, reason: StopReason) -> Result<(), Error> {
         match self.side()? {
             Side::Agent(agent) => agent.stop(channel).await,
-            Side::Client(client) => client.stop(channel).await?,
+            Side::Client(client) => client.stop(channel, reason).await?,
         }
         Ok(())
     }

@@ -13,6 +13,13 @@ mod tests;
 
 /// The longest line taken in, and the most variables of one event.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
+
+/// The longest command that is sent. OpenVPN's own buffer has 1,024 bytes, and it reads what does
+/// not fit as the next command: so an argument of another party could become one.
+const MAX_COMMAND: usize = 1000;
+
+/// The longest user name or password: what OpenVPN keeps of either where it is built without PKCS#11.
+pub(crate) const MAX_CREDENTIAL: usize = 127;
 const MAX_VARIABLES: usize = 1024;
 
 /// What OpenVPN says.
@@ -58,12 +65,6 @@ pub(crate) struct Bytes {
     pub(crate) outgoing: u64,
 }
 
-impl Bytes {
-    pub(crate) fn total(self) -> u64 {
-        self.incoming.saturating_add(self.outgoing)
-    }
-}
-
 /// What a server's client has done.
 #[derive(PartialEq, Eq)]
 pub(crate) struct ClientEvent {
@@ -107,6 +108,10 @@ impl ClientEvent {
 /// What cannot be a conversation with OpenVPN.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum ProtocolError {
+    #[error(
+        "the command `{word}` has {length} bytes or is not one line; OpenVPN takes a line of {MAX_COMMAND} bytes"
+    )]
+    BadCommand { word: String, length: usize },
     #[error("a line of more than {MAX_LINE} bytes")]
     LongLine,
     #[error("an event with more than {MAX_VARIABLES} variables")]
@@ -244,6 +249,26 @@ pub(crate) fn load_stats(answer: &str) -> Option<Bytes> {
         fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     };
     Some(Bytes { incoming: field("bytesin")?, outgoing: field("bytesout")? })
+}
+
+/// A command as the line that is sent, with its end.
+///
+/// # Errors
+/// [`ProtocolError::BadCommand`] if OpenVPN would not read it as this one command.
+pub(crate) fn command_line(command: &str) -> Result<String, ProtocolError> {
+    let is_line = !command.contains(['\n', '\r', '\0']);
+    if command.len() < MAX_COMMAND && is_line {
+        return Ok(format!("{command}\n"));
+    }
+    // The arguments may be secrets.
+    let word = command.split(char::is_whitespace).next().unwrap_or_default();
+    let word = word.chars().take(32).collect();
+    Err(ProtocolError::BadCommand { word, length: command.len() })
+}
+
+/// Whether a user name or password can be handed to OpenVPN, and come from it, unchanged.
+pub(crate) fn is_credential(text: &str) -> bool {
+    (1..=MAX_CREDENTIAL).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// A parameter of a command, quoted for OpenVPN's lexer. What would end the line is left out.

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::journal::{Entry, Journal, JournalError, private};
-use crate::management::{MAX_LINE, Message, Parser, ProtocolError};
+use crate::management::{MAX_LINE, Message, Parser, ProtocolError, command_line};
 use crate::run;
 
 /// How long it may take to connect, and to answer a command.
@@ -59,6 +59,10 @@ pub(crate) enum OpenvpnError {
     Ended(String),
     #[error("openvpn does not answer")]
     Hangs,
+    #[error("the agent's server has assigned no address")]
+    NoAddress,
+    #[error("{0}")]
+    Link(String),
     #[error("the management interface")]
     Line(#[source] io::Error),
     #[error("the management interface")]
@@ -75,6 +79,19 @@ pub(crate) struct Openvpn {
 }
 
 type Tail = Arc<Mutex<VecDeque<String>>>;
+
+/// What a process says, to be looked at while it runs.
+pub(crate) struct LastWords(Tail);
+
+impl LastWords {
+    /// What tells of errors, if anything.
+    pub(crate) fn telling(&self) -> Option<String> {
+        let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut telling: Vec<_> = tail.iter().filter(|line| is_telling(line)).cloned().collect();
+        telling.dedup();
+        (!telling.is_empty()).then(|| telling.join("; "))
+    }
+}
 
 /// What is run, and where its files go.
 #[derive(Debug, Clone)]
@@ -145,13 +162,16 @@ impl Openvpn {
         }
     }
 
+    /// What it says.
+    pub(crate) fn words(&self) -> LastWords {
+        LastWords(Arc::clone(&self.tail))
+    }
+
     /// What it said last, for people.
     pub(crate) fn last_words(&self) -> String {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let telling = tail.iter().filter(|line| is_telling(line)).map(String::as_str);
-        let telling: Vec<_> = telling.collect();
-        let last = tail.back().map_or("it said nothing", String::as_str);
-        if telling.is_empty() { last.to_owned() } else { telling.join("; ") }
+        let last = || self.tail.lock().unwrap_or_else(PoisonError::into_inner).back().cloned();
+        let telling = self.words().telling();
+        telling.or_else(last).unwrap_or_else(|| "it said nothing".to_owned())
     }
 
     /// Waits for its end and makes one after a while.
@@ -208,7 +228,7 @@ async fn keep_tail(output: impl AsyncRead + Unpin, tail: Tail) {
 pub(crate) enum Asked {
     /// To have it done.
     Done,
-    /// To learn the last count.
+    /// To learn what has come.
     Stats,
 }
 
@@ -229,7 +249,7 @@ impl Line {
 
     /// Sends a command of one line.
     pub(crate) async fn send(&mut self, command: &str, asked: Asked) -> Result<(), OpenvpnError> {
-        let line = format!("{command}\n");
+        let line = command_line(command)?;
         let sent = timeout(PATIENCE, self.write.write_all(line.as_bytes())).await;
         sent.map_err(|_| OpenvpnError::Hangs)?.map_err(OpenvpnError::Line)?;
         self.asked.push_back((asked, Instant::now()));
@@ -244,11 +264,6 @@ impl Line {
     /// Which command the answer that has just come belongs to.
     pub(crate) fn answered(&mut self) -> Option<Asked> {
         self.asked.pop_front().map(|(asked, _)| asked)
-    }
-
-    /// Whether the answer to a command of this kind is still to come.
-    pub(crate) fn awaits(&self, kind: Asked) -> bool {
-        self.asked.iter().any(|(asked, _)| *asked == kind)
     }
 
     /// Asks for a sign of life.

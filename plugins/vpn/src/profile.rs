@@ -4,11 +4,14 @@
 //! privileges, so each field is taken only in the one form that it may have.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use privatix_plugin_api::message::{AccessMessage, Password};
+use serde::{Deserialize, Serialize};
 
+use crate::management::is_credential;
 use crate::pki::{self, Pki, SERVER_NAME};
 use crate::settings::{Protocol, Settings, is_host};
 
@@ -21,7 +24,10 @@ const OFFERED: &str = "AES-256-GCM:CHACHA20-POLY1305";
 /// What `routes` says when it is everything.
 const EVERYTHING: &str = "0.0.0.0/0";
 
-/// The most of a list that is looked at.
+/// Seconds without a packet after which one is sent, where an agent does not say.
+const KEEPALIVE: u32 = 5;
+
+/// The longest list that is taken.
 const MAX_LIST: usize = 256;
 
 /// All that is needed to connect.
@@ -37,6 +43,8 @@ pub(crate) struct Profile {
     pub(crate) ciphers: String,
     pub(crate) dns: Vec<IpAddr>,
     pub(crate) routes: Routes,
+    /// After so many seconds without a packet one is sent.
+    pub(crate) keepalive: u32,
     pub(crate) user: String,
     pub(crate) password: Password,
     /// Where the core speaks to the agent.
@@ -44,10 +52,40 @@ pub(crate) struct Profile {
 }
 
 /// What goes through the tunnel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum Routes {
     Everything,
     Only(Vec<Ipv4Net>),
+}
+
+impl Routes {
+    /// These networks, each address once and in order; all addresses are everything.
+    pub(crate) fn only(networks: impl IntoIterator<Item = Ipv4Net>) -> Self {
+        let networks: Vec<_> = networks.into_iter().map(|net| net.trunc()).collect();
+        let networks = Ipv4Net::aggregate(&networks);
+        match &*networks {
+            [all] if all.prefix_len() == 0 => Self::Everything,
+            _ => Self::Only(networks),
+        }
+    }
+}
+
+impl fmt::Display for Routes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everything => out.write_str("everything"),
+            Self::Only(networks) if networks.is_empty() => out.write_str("nothing"),
+            Self::Only(networks) => {
+                let shown: Vec<_> = networks.iter().take(8).map(ToString::to_string).collect();
+                out.write_str(&shown.join(", "))?;
+                match networks.len() - shown.len() {
+                    0 => Ok(()),
+                    more => write!(out, " and {more} more"),
+                }
+            }
+        }
+    }
 }
 
 /// A field of an access message that cannot be used.
@@ -87,14 +125,24 @@ impl Profile {
             ciphers: ciphers(get("cipher")?)?,
             dns: match &settings.dns {
                 Some(own) => own.clone(),
-                None => list(params.get("dns"), "dns")?,
+                None => resolvers(list(params.get("dns"), "dns")?, settings)?,
             },
             routes: match &settings.routes {
-                Some(own) => Routes::Only(own.clone()),
+                Some(own) => Routes::only(own.iter().copied()),
                 None => routes(params.get("routes"))?,
             },
+            keepalive: match params.get("keepalive") {
+                None => KEEPALIVE,
+                Some(text) => text
+                    .parse()
+                    .ok()
+                    .filter(|seconds| (1..=600).contains(seconds))
+                    .ok_or(ProfileError("keepalive"))?,
+            },
             user: access.username.to_string(),
-            password: access.password.clone(),
+            password: Some(access.password.clone())
+                .filter(|password| is_credential(&password.0))
+                .ok_or(ProfileError("password"))?,
             exchange: exchange(&access.payment_receiver_address),
         })
     }
@@ -111,17 +159,43 @@ fn list<T: std::str::FromStr>(
     name: &'static str,
 ) -> Result<Vec<T>, ProfileError> {
     let items = text.map(String::as_str).unwrap_or_default().split(',');
-    let items = items.map(str::trim).filter(|item| !item.is_empty()).take(MAX_LIST);
+    let items = items.map(str::trim).filter(|item| !item.is_empty());
+    // A part of a list would be another list.
+    if items.clone().nth(MAX_LIST).is_some() {
+        return Err(ProfileError(name));
+    }
     items.map(|item| item.parse().map_err(|_| ProfileError(name))).collect()
 }
 
 fn routes(text: Option<&String>) -> Result<Routes, ProfileError> {
     let networks: Vec<Ipv4Net> = list(text, "routes")?;
     // A message without routes means everything: whoever buys a VPN expects no less.
-    if networks.is_empty() || networks.iter().any(|net| net.prefix_len() == 0) {
+    if networks.is_empty() {
         return Ok(Routes::Everything);
     }
-    Ok(Routes::Only(networks.iter().map(Ipv4Net::trunc).collect()))
+    Ok(Routes::only(networks))
+}
+
+/// The agent's resolvers, as far as the tunnel can carry what they are asked. One that is not
+/// reached through the tunnel would learn what is none of its business.
+fn resolvers(found: Vec<IpAddr>, settings: &Settings) -> Result<Vec<IpAddr>, ProfileError> {
+    let found: Vec<_> = found.into_iter().filter(IpAddr::is_ipv4).collect();
+    let outside = |address: &IpAddr| {
+        !is_host_address(*address)
+            || settings.allow_networks.iter().any(|network| network.contains(address))
+    };
+    if found.iter().any(outside) { Err(ProfileError("dns")) } else { Ok(found) }
+}
+
+/// Whether an address can be that of another machine.
+pub(crate) fn is_host_address(address: IpAddr) -> bool {
+    let known = match address {
+        IpAddr::V4(address) => {
+            address.octets()[0] == 0 || address.is_link_local() || address == Ipv4Addr::BROADCAST
+        }
+        IpAddr::V6(_) => false,
+    };
+    !(known || address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }
 
 /// Host and port of a URL.
@@ -156,6 +230,7 @@ pub(crate) fn product_config(settings: &Settings, pki: &Pki) -> BTreeMap<String,
         ("cipher", OFFERED.to_owned()),
         ("dns", joined(dns)),
         ("routes", routes),
+        ("keepalive", settings.keepalive_seconds.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
@@ -218,6 +293,13 @@ pub(crate) mod tests {
             ("cipher", "BF-CBC:none"),
             ("dns", "1.1.1.1\nup x"),
             ("routes", "10.0.0.0/8 10.0.0.1"),
+            ("keepalive", "0"),
+            ("keepalive", "86400"),
+            ("keepalive", "5\nup x"),
+            // Queries that would leave past the tunnel, or never.
+            ("dns", "127.0.0.1"),
+            ("dns", "9.9.9.9,0.0.0.0"),
+            ("dns", "224.0.0.251"),
         ] {
             let mut message = message(&agent());
             message.additional_params.insert(field.to_owned(), value.to_owned());
@@ -233,6 +315,56 @@ pub(crate) mod tests {
         let mut message = message(&agent());
         message.service_endpoint_address = "host\nup x".to_owned();
         assert!(Profile::read(&message, &Settings::default()).is_err());
+        // What would be cut, or become a command of its own.
+        for password in
+            [String::new(), "x".repeat(128), format!("{} signal SIGHUP #", "x".repeat(1008))]
+        {
+            let mut message = self::message(&agent());
+            message.password = Password(password);
+            let error = Profile::read(&message, &Settings::default()).err();
+            assert_eq!(error, Some(ProfileError("password")));
+        }
+    }
+
+    #[test]
+    fn lists_are_taken_whole_or_not_at_all() {
+        let settings = Settings::default();
+        let mut message = message(&agent());
+        let networks = (0..300).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256));
+        let networks: Vec<_> = networks.collect();
+        message.additional_params.insert("routes".to_owned(), networks.join(","));
+        assert_eq!(Profile::read(&message, &settings).err(), Some(ProfileError("routes")));
+        message.additional_params.insert("routes".to_owned(), networks[..256].join(","));
+        assert!(Profile::read(&message, &settings).is_ok());
+    }
+
+    #[test]
+    fn resolver_in_a_network_outside_the_tunnel_is_refused() {
+        let lan = "192.168.1.0/24".parse().expect("a network");
+        let settings = Settings { allow_networks: vec![lan], ..Settings::default() };
+        let mut message = message(&agent());
+        for (dns, expected) in
+            [("192.168.1.1", None), ("192.168.2.1", Some(1)), ("9.9.9.9,2620:fe::fe", Some(1))]
+        {
+            message.additional_params.insert("dns".to_owned(), dns.to_owned());
+            let profile = Profile::read(&message, &settings);
+            assert_eq!(profile.ok().map(|profile| profile.dns.len()), expected, "{dns}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_are_everything_whoever_says_it() {
+        for text in ["0.0.0.0/0", "0.0.0.0/1,128.0.0.0/1", "10.0.0.0/8,0.0.0.0/0"] {
+            let networks: Vec<Ipv4Net> =
+                text.split(',').map(|net| net.parse().expect("a network")).collect();
+            let own = Settings { routes: Some(networks), ..Settings::default() };
+            let profile = Profile::read(&message(&agent()), &own).expect("usable");
+            assert_eq!(profile.routes, Routes::Everything, "{text}");
+            let mut message = message(&agent());
+            message.additional_params.insert("routes".to_owned(), text.to_owned());
+            let profile = Profile::read(&message, &Settings::default()).expect("usable");
+            assert_eq!(profile.routes, Routes::Everything, "{text}");
+        }
     }
 
     #[test]

@@ -4,11 +4,9 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
-
 use crate::management::quoted;
 use crate::pki::Pki;
-use crate::profile::{Profile, Routes};
+use crate::profile::Profile;
 use crate::settings::{Protocol, Settings};
 
 /// A peer that was silent for so many times the keep-alive interval is gone.
@@ -17,21 +15,16 @@ const SILENCES: u32 = 4;
 /// How long one address of an agent is tried, in seconds.
 const CONNECT_SECONDS: u32 = 8;
 
-/// Options that a server may push; whatever else it pushes is ignored. Routes and resolvers are
-/// the client's own.
-const PULLED: [&str; 11] = [
-    "ifconfig ",
-    "route-gateway ",
-    "topology ",
-    "ping ",
-    "ping-restart ",
-    "peer-id ",
-    "cipher ",
-    "tun-mtu ",
-    "protocol-flags ",
-    "key-derivation ",
-    "explicit-exit-notify",
-];
+/// Options that a server may push; whatever else it pushes is ignored. OpenVPN compares the name
+/// alone, so those are left whose values can do no harm: the cipher is one of `data-ciphers`, what
+/// concerns keys is known or refused, a peer id is a number in packets. The address is none of
+/// OpenVPN's business here (`ifconfig-noexec`): the module checks it and sets it without its mask.
+/// Routes, resolvers and times are the client's own.
+const PULLED: [&str; 5] =
+    ["ifconfig ", "peer-id ", "cipher ", "protocol-flags ", "key-derivation "];
+
+/// What OpenVPN sends to its server carries this mark, and alone is let past the kill switch there.
+pub(crate) const MARK: u32 = 0x7076;
 
 /// What both sides have in common.
 const COMMON: &str = "\
@@ -120,7 +113,10 @@ pub(crate) fn client(
          data-ciphers {ciphers}\n\
          auth-user-pass\nauth-nocache\nauth-retry nointeract\n\
          management {socket} unix\nmanagement-query-passwords\n\
-         persist-tun\nconnect-timeout {CONNECT_SECONDS}\ntls-timeout 1\n",
+         persist-tun\nconnect-timeout {CONNECT_SECONDS}\ntls-timeout 1\n\
+         ifconfig-noexec\nroute-noexec\nmark {MARK}\nping {alive}\nping-restart {gone}\n",
+        alive = profile.keepalive,
+        gone = profile.keepalive * SILENCES,
         name = profile.server_name,
         ciphers = profile.ciphers,
         socket = path(socket),
@@ -140,20 +136,12 @@ pub(crate) fn client(
         let _ = writeln!(text, "pull-filter accept {}", quoted(option));
     }
     text.push_str("pull-filter ignore \"\"\n");
-    match &profile.routes {
-        Routes::Everything => text.push_str("redirect-gateway def1\n"),
-        Routes::Only(networks) => networks.iter().for_each(|net| route(&mut text, net)),
-    }
     let _ = write!(
         text,
         "<ca>\n{}\n</ca>\n<tls-crypt>\n{}\n</tls-crypt>\n",
         profile.ca, profile.tls_crypt
     );
     text
-}
-
-fn route(text: &mut String, network: &Ipv4Net) {
-    let _ = writeln!(text, "route {} {}", network.network(), network.netmask());
 }
 
 fn family(v6: bool) -> char {
@@ -176,17 +164,74 @@ mod tests {
             "remote 2001:db8::1 1194 udp6",
             "verify-x509-name privatix-vpn-server name",
             "remote-cert-tls server",
-            "redirect-gateway def1",
+            "ifconfig-noexec",
+            "route-noexec",
+            "mark 28790",
+            "ping 5",
+            "ping-restart 20",
             "management \"/run/a b.sock\" unix",
             "pull-filter ignore \"\"",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");
         }
         assert!(!text.contains("secret") && !text.contains(&profile.user), "{text}");
-        let net = "10.0.0.0/8".parse().expect("a network");
-        let own = Settings { routes: Some(vec![net]), ..Settings::default() };
-        let profile = Profile::read(&message(&agent()), &own).expect("usable");
+        // What leads into the tunnel is not OpenVPN's business.
+        assert!(!text.contains("redirect") && !text.contains("\nroute "), "{text}");
+    }
+
+    /// OpenVPN takes the first filter that an option begins with.
+    fn is_pulled(text: &str, option: &str) -> bool {
+        let filters = text.lines().filter_map(|line| line.strip_prefix("pull-filter "));
+        let mut filters = filters.filter_map(|filter| filter.split_once(' '));
+        let found = filters.find(|(_, begin)| option.starts_with(begin.trim_matches('"')));
+        found.is_some_and(|(action, _)| action == "accept")
+    }
+
+    #[test]
+    fn pushed_options() {
+        let profile = Profile::read(&message(&agent()), &Settings::default()).expect("usable");
+        let addresses = ["192.0.2.1".parse().expect("an address")];
         let text = client(&profile, &addresses, "pxc0", Path::new("/x"));
-        assert!(text.contains("\nroute 10.0.0.0 255.0.0.0\n") && !text.contains("redirect"));
+        for (option, taken) in [
+            ("ifconfig 10.89.0.2 255.255.0.0", true),
+            ("peer-id 0", true),
+            ("cipher AES-256-GCM", true),
+            ("protocol-flags cc-exit tls-ekm dyn-tls-crypt", true),
+            ("ifconfig-ipv6 2001:db8::2/0 2001:db8::1", false),
+            ("route 0.0.0.0 128.0.0.0", false),
+            ("route-ipv6 ::/0", false),
+            ("redirect-gateway def1", false),
+            ("redirect-private", false),
+            ("route-gateway 192.168.1.1", false),
+            ("route-metric 0", false),
+            ("topology net30", false),
+            ("ping 86400", false),
+            ("ping-restart 0", false),
+            ("ping-exit 1", false),
+            ("inactive 1", false),
+            ("tun-mtu 68", false),
+            ("tun-mtu 65535", false),
+            ("explicit-exit-notify 99", false),
+            ("sndbuf 1", false),
+            ("socket-flags TCP_NODELAY", false),
+            ("dhcp-option DNS 192.0.2.66", false),
+            ("dns server 0 address 192.0.2.66", false),
+            ("block-outside-dns", false),
+            ("block-ipv6", false),
+            ("client-nat snat 1.2.3.4 255.255.255.255 5.6.7.8", false),
+            ("auth-token x", false),
+            ("comp-lzo yes", false),
+            ("compress lzo", false),
+            ("setenv PATH /tmp", false),
+            ("setenv-safe A b", false),
+            ("persist-key", false),
+            ("script-security 2", false),
+            ("up /bin/sh", false),
+            ("echo x", false),
+        ] {
+            assert_eq!(is_pulled(&text, option), taken, "{option}");
+        }
+        // Whatever address comes, OpenVPN does not set it.
+        assert!(text.lines().any(|line| line == "ifconfig-noexec"), "{text}");
     }
 }

@@ -1,24 +1,17 @@
-//! One use of a channel, from the side of whoever counts: opens the core's session, reports the
-//! total, closes it once the tunnel is gone. The last report is exact.
+//! One use of a channel, from the side of whoever counts: opens the core's session, hands what was
+//! counted to the SDK's meter, closes it once the tunnel is gone. The last report is exact.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, SessionId, Status, Usage};
-use privatix_plugin_api::sdk::Core;
+use privatix_plugin_api::message::{ClientKey, ErrorName, SessionStarted};
+use privatix_plugin_api::sdk::{self, Core, MeterOptions};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// The pause before a call that failed is made again.
+/// The pause before a session that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// A report is made at least so often, also if nothing was used: its answer may say stop.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// After so many reports that failed one after the other, the client is not served any longer:
-/// what it uses would be on nobody's books.
-const MAX_UNREPORTED: u32 = 10;
 
 /// What was used so far, and whether that was all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,8 +23,8 @@ pub(crate) struct Count {
 /// What became of a session.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It is open, on these terms.
-    Open(Value),
+    /// It is open, on these terms; with it comes the usage up to which it may be used.
+    Open(Value, Limit),
     /// The core does not want it.
     Refused,
     /// The channel may not be used any longer.
@@ -39,6 +32,9 @@ pub(crate) enum Verdict {
     /// Nothing of it is left to be done.
     Closed,
 }
+
+/// The usage up to which the core allows use, and its changes; `None` where it states none.
+pub(crate) type Limit = watch::Receiver<Option<u64>>;
 
 /// Where a session's verdicts go: beside its mark.
 pub(crate) type Verdicts<M> = mpsc::UnboundedSender<(M, Verdict)>;
@@ -90,27 +86,29 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(mut self, peer: Option<SocketAddr>, say: impl Fn(Verdict)) {
-        if let Some(session) = self.begin(peer, &say).await {
-            self.report(session, &say).await;
-            self.finish(session).await;
+        if let Some(started) = self.begin(peer, &say).await {
+            let (allowed, offering) = (started.status.allows_use(), started.offering.clone());
+            let meter = sdk::Meter::of(&self.core, self.channel, started, MeterOptions::default());
+            if allowed {
+                say(Verdict::Open(offering, meter.limit()));
+            }
+            self.count(&meter, &say).await;
+            // What cannot be reported is said by the SDK, also when the module ends.
+            meter.stop().await;
         }
         say(Verdict::Closed);
     }
 
     /// Opens the session, for as long as the core only fails and there is something to open.
-    async fn begin(&self, peer: Option<SocketAddr>, say: &impl Fn(Verdict)) -> Option<SessionId> {
+    async fn begin(
+        &self,
+        peer: Option<SocketAddr>,
+        say: &impl Fn(Verdict),
+    ) -> Option<SessionStarted> {
         let channel = self.channel;
         loop {
             match self.core.start_session(channel, peer).await {
-                Ok(started) => {
-                    let use_is_allowed = started.status.allows_use();
-                    say(if use_is_allowed {
-                        Verdict::Open(started.offering)
-                    } else {
-                        Verdict::Over
-                    });
-                    return Some(started.session);
-                }
+                Ok(started) => return Some(started),
                 Err(error) if error.name == ErrorName::Internal && !self.counts.borrow().ended => {
                     tracing::warn!(%channel, %error, "the session was not opened");
                     sleep(RETRY).await;
@@ -124,50 +122,28 @@ impl Keeper {
         }
     }
 
-    /// Reports until the tunnel is gone.
-    async fn report(&mut self, session: SessionId, say: &impl Fn(Verdict)) {
-        let mut failures = 0;
+    /// Hands over what is counted until the tunnel is gone. That nothing may be used any more is
+    /// said once, and what is used all the same is counted to the end.
+    async fn count(&mut self, meter: &sdk::Meter, say: &impl Fn(Verdict)) {
+        let (mut told, mut over) = (0, false);
         loop {
-            // Late is as good as changed; gone counts as ended.
-            let changed = timeout(SILENCE, self.counts.changed()).await;
-            let count = *self.counts.borrow_and_update();
-            if count.ended || matches!(changed, Ok(Err(_))) {
-                return;
-            }
-            match self.update(session, count.total).await {
-                Ok(status) if status.allows_use() => failures = 0,
-                Ok(_) => say(Verdict::Over),
-                Err(error) => {
-                    tracing::warn!(channel = %self.channel, %error, "usage was not taken");
-                    failures += 1;
-                    // A later report is the total again, so nothing is lost by one that failed.
-                    if error.name != ErrorName::Internal || failures >= MAX_UNREPORTED {
-                        say(Verdict::Over);
+            tokio::select! {
+                changed = self.counts.changed() => {
+                    let count = *self.counts.borrow_and_update();
+                    meter.record(count.total - told);
+                    told = count.total;
+                    // Gone counts as ended.
+                    if count.ended || changed.is_err() {
+                        return;
                     }
+                }
+                why = meter.ended(), if !over => {
+                    tracing::info!(channel = %self.channel, %why, "the session is over");
+                    over = true;
+                    say(Verdict::Over);
                 }
             }
         }
-    }
-
-    /// Reports the last usage and closes the session, for as long as the core only fails.
-    async fn finish(&self, session: SessionId) {
-        let total = self.counts.borrow().total;
-        while let Err(error) = self.close(session, total).await {
-            tracing::warn!(channel = %self.channel, %error, "the session was not closed");
-            if error.name != ErrorName::Internal {
-                return;
-            }
-            sleep(RETRY).await;
-        }
-    }
-
-    async fn close(&self, session: SessionId, total: u64) -> Result<Status, ApiError> {
-        self.update(session, total).await?;
-        self.core.stop_session(self.channel, session).await
-    }
-
-    async fn update(&self, session: SessionId, total: u64) -> Result<Status, ApiError> {
-        self.core.update_session(self.channel, session, Usage::Total(total)).await
     }
 }
 

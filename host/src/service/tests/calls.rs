@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::world::{
     MINE, OTHER, World, access_message, product_config, start_session, terms, total,
 };
-use crate::domain::status::Hold;
+use crate::domain::status::{Event, Hold};
 use crate::service::CoreReply;
 
 /// A call about a channel, by its word in the tables.
@@ -30,6 +30,7 @@ async fn request(
         "start" => start_session(client_key),
         "update" => total(client_key, session, 7),
         "stop" => CoreRequest::StopSession { client_key, session },
+        "hold" => CoreRequest::HoldChannel { client_key, reason: "other routes".into() },
         _ => panic!("{word}"),
     }
 }
@@ -59,6 +60,7 @@ async fn every_call_in_every_status() {
         ("right password", [no, "ok", "ok", no, no, no, no], same),
         ("wrong password", ["BadClientPassword"; 7], same),
         ("get access", ["Unsupported"; 7], same),
+        ("hold", ["Unsupported"; 7], same),
     ];
     let client = [
         ("right password", ["Unsupported"; 7], same),
@@ -114,6 +116,41 @@ async fn every_call_in_every_status() {
     }
 }
 
+/// What the agent now asks for is not what the user agreed to: the module is told to stop, and the
+/// user's resume is the agreement.
+#[tokio::test]
+async fn hold_of_a_module_is_lifted_by_the_users_resume_alone() {
+    let world = World::new(Role::Client).await;
+    for (status, then, told) in [
+        (Status::Pending, Status::Pending, "-"),
+        (Status::Activating, Status::Suspending, "stop"),
+        (Status::Active, Status::Suspending, "stop"),
+        (Status::Suspending, Status::Suspending, "-"),
+        (Status::Suspended, Status::Suspended, "-"),
+        (Status::Terminating, Status::Terminating, "-"),
+        (Status::Terminated, Status::Terminated, "-"),
+    ] {
+        let (channel, session) = channel(&world, status).await;
+        // Again it changes nothing.
+        for _ in 0..2 {
+            let said = world.said(request(&world, "hold", channel, session).await).await;
+            assert_eq!(said, then.as_str(), "when {status}");
+        }
+        let row = world.row(channel).await;
+        assert_eq!((row.state.status, world.told(channel).await), (then, told), "when {status}");
+        let over = matches!(status, Status::Terminating | Status::Terminated);
+        assert_eq!(row.state.holds.contains(Hold::User), !over, "when {status}");
+    }
+    let (channel, session) = channel(&world, Status::Active).await;
+    for word in ["hold", "stop", "ready"] {
+        world.said(request(&world, word, channel, session).await).await;
+    }
+    assert_eq!(world.row(channel).await.state.status, Status::Suspended);
+    let resumed = world.service.channel_event(channel, Event::Resume, "agreed").await;
+    assert_eq!(resumed.expect("resumed"), Status::Activating);
+    assert_eq!(world.told(channel).await, "start");
+}
+
 #[tokio::test]
 async fn a_call_reaches_only_channels_of_its_product() {
     for role in [Role::Agent, Role::Client] {
@@ -123,7 +160,7 @@ async fn a_call_reaches_only_channels_of_its_product() {
         let before = (world.row(mine).await, world.sessions(mine).await);
         let own = match role {
             Role::Agent => &["right password", "wrong password"][..],
-            Role::Client => &["get access"],
+            Role::Client => &["get access", "hold"],
         };
         for word in own.iter().chain(&["ready", "start", "update", "stop"]) {
             let request = request(&world, word, mine, session).await;

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use privatix_plugin_api::prelude::*;
@@ -13,15 +14,20 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Board;
+use super::denials::Denials;
 use super::gate::{Gate, Speeds};
-use crate::management::{Bytes, ClientEvent, ClientEventKind, quoted};
-use crate::session::{self, Meter, Verdict};
+use super::tally::Tally;
+use crate::management::{ClientEvent, ClientEventKind, is_credential, quoted};
+use crate::session::{self, Limit, Verdict};
 
 /// A client that was told to go has so long to do it. OpenVPN alone would give it five seconds.
 const GOODBYE: Duration = Duration::from_millis(300);
 
 /// A login that came to nothing is forgotten after so long.
 const LOGIN: Duration = Duration::from_secs(120);
+
+/// Of a user name, so many characters are logged.
+const MAX_SHOWN: usize = 40;
 
 /// What is said to whoever wants in while the channel is being stopped.
 pub(super) const STOPPED: &str = "the channel is stopped";
@@ -55,7 +61,7 @@ struct Peer {
     /// Where it comes from.
     from: Option<SocketAddr>,
     address: Option<Ipv4Addr>,
-    meter: Option<Meter>,
+    tally: Option<Arc<Tally>>,
     /// When it was told to go.
     leaving: Option<Leaving>,
     since: Instant,
@@ -92,6 +98,7 @@ pub(super) struct Clients {
     verdicts: Stream<((PeerId, ClientKey), Verdict)>,
     /// For OpenVPN.
     commands: Vec<String>,
+    denials: Denials,
 }
 
 /// Both ends of what comes back from tasks.
@@ -120,6 +127,7 @@ impl Clients {
             judged: Stream::default(),
             verdicts: Stream::default(),
             commands: Vec::new(),
+            denials: Denials::default(),
         }
     }
 
@@ -146,7 +154,9 @@ impl Clients {
     pub(super) fn take(&mut self, news: News) {
         match news {
             News::Judged(judged) => self.judged(judged),
-            News::Session(id, _, Verdict::Open(offering)) => self.serve(id, &offering),
+            News::Session(id, _, Verdict::Open(offering, limit)) => {
+                self.serve(id, &offering, limit);
+            }
             News::Session(id, _, Verdict::Refused | Verdict::Over) => self.cut(id),
             News::Session(_, channel, Verdict::Closed) => self.closed(channel),
         }
@@ -184,10 +194,11 @@ impl Clients {
         }
     }
 
-    pub(super) fn count(&self, client: u64, bytes: Bytes) {
+    /// OpenVPN has sent so many bytes to a client.
+    pub(super) fn sent(&self, client: u64, bytes: u64) {
         let peer = self.peers.get(&self.id(client));
-        if let Some(meter) = peer.and_then(|peer| peer.meter.as_ref()) {
-            meter.count(bytes.total());
+        if let Some(tally) = peer.and_then(|peer| peer.tally.as_ref()) {
+            tally.sent(bytes);
         }
     }
 
@@ -195,9 +206,19 @@ impl Clients {
     fn connect(&mut self, event: &ClientEvent, again: bool) {
         let (id, key) = (self.id(event.client), event.key);
         let user = event.get("username").unwrap_or_default();
-        let Ok(channel) = user.parse::<ClientKey>() else {
-            tracing::info!(user, "the user name is no client key");
-            return self.deny(event.client, key, "no such user");
+        let password = event.get("password").unwrap_or_default().to_owned();
+        let channel = user.parse::<ClientKey>().ok().filter(|_| is_credential(&password));
+        let Some(channel) = channel else {
+            let place = from(event, "untrusted");
+            if self.denials.count(place, Instant::now()) {
+                let user: String = user.chars().take(MAX_SHOWN).collect();
+                tracing::info!(?user, from = ?place, "denied: no such user name and password can be");
+            }
+            self.deny(event.client, key, "no such user");
+            if again {
+                self.cut(id);
+            }
+            return;
         };
         if again && self.peers.get(&id).is_none_or(|peer| peer.channel != channel) {
             self.deny(event.client, key, "another user");
@@ -209,13 +230,12 @@ impl Clients {
                 login: Login::Asked,
                 from: from(event, "untrusted"),
                 address: None,
-                meter: None,
+                tally: None,
                 leaving: None,
                 since: Instant::now(),
             };
             self.peers.insert(id, peer);
         }
-        let password = event.get("password").unwrap_or_default().to_owned();
         let (core, answers) = (self.core.clone(), self.judged.send.clone());
         tokio::spawn(async move {
             let outcome = core.auth_client(channel, &password).await;
@@ -228,7 +248,10 @@ impl Clients {
         let Judged { id, channel, key, again, outcome } = judged;
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if let Err(error) = outcome {
-            tracing::info!(%channel, %error, from = ?peer.from, "denied");
+            let from = peer.from;
+            if self.denials.count(from, Instant::now()) {
+                tracing::info!(%channel, %error, ?from, "denied");
+            }
             self.deny(id.client, key, error.name.text());
             if again {
                 return self.cut(id);
@@ -297,7 +320,8 @@ impl Clients {
         peer.address = peer.address.or(pushed);
         peer.from = from(event, "trusted").or(peer.from);
         let (channel, core, sink) = (peer.channel, self.core.clone(), self.verdicts.send.clone());
-        peer.meter = Some(session::open(core, channel, peer.from, (id, channel), sink));
+        let meter = session::open(core, channel, peer.from, (id, channel), sink);
+        peer.tally = Some(Arc::new(Tally::new(meter)));
         *self.keepers.entry(channel).or_default() += 1;
         tracing::info!(%channel, from = ?peer.from, address = ?peer.address, "connected");
     }
@@ -305,21 +329,27 @@ impl Clients {
     fn disconnected(&mut self, event: &ClientEvent) {
         let id = self.id(event.client);
         let Some(peer) = self.peers.remove(&id) else { return };
+        if let (Some(tally), Some(bytes)) = (&peer.tally, event.bytes()) {
+            tally.sent(bytes.outgoing);
+        }
         if let Some(address) = peer.address {
             self.gate.shut(address);
         }
-        if let (Some(meter), Some(bytes)) = (&peer.meter, event.bytes()) {
-            meter.count(bytes.total());
-        }
         tracing::info!(channel = %peer.channel, "disconnected");
-        // With the meter goes the session.
+        // The session ends when the gate has said its last count.
     }
 
     /// The session is open: now the client is let through.
-    fn serve(&mut self, id: PeerId, offering: &serde_json::Value) {
+    fn serve(&mut self, id: PeerId, offering: &serde_json::Value, limit: Limit) {
+        // A credit in seconds is the core's own to measure.
+        let limit = if offering["unitType"] == "seconds" {
+            tokio::sync::watch::channel(None).1
+        } else {
+            limit
+        };
         let Some(peer) = self.peers.get(&id) else { return };
-        if let (Some(address), None) = (peer.address, peer.leaving) {
-            self.gate.open(address, Speeds::of(offering));
+        if let (Some(address), None, Some(tally)) = (peer.address, peer.leaving, &peer.tally) {
+            self.gate.open(address, Speeds::of(offering), Arc::clone(tally), limit);
             let channel = peer.channel;
             self.board.change(|report| {
                 if !report.served.contains(&channel) {
@@ -367,7 +397,7 @@ impl Clients {
             self.gate.shut(address);
         }
         peer.leaving = Some(Leaving { until: Instant::now() + GOODBYE, thrown_out: false });
-        if peer.meter.is_none() {
+        if peer.tally.is_none() {
             // OpenVPN says nothing of clients that go before they are in.
             self.peers.remove(&id);
         }
@@ -422,7 +452,10 @@ impl Clients {
     }
 
     pub(super) fn forget_old_logins(&mut self) {
-        self.peers.retain(|_, peer| peer.meter.is_some() || peer.since.elapsed() < LOGIN);
+        for line in self.denials.summaries(Instant::now()) {
+            tracing::info!("{line}");
+        }
+        self.peers.retain(|_, peer| peer.tally.is_some() || peer.since.elapsed() < LOGIN);
     }
 
     /// There is another process, or none: its clients are gone.

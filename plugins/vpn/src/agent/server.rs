@@ -204,7 +204,7 @@ impl Server {
             }
             Message::Client(event) => self.clients.event(&event),
             Message::Address { client, address } => self.clients.address(client, address),
-            Message::ClientBytes { client, bytes } => self.clients.count(client, bytes),
+            Message::ClientBytes { client, bytes } => self.clients.sent(client, bytes.outgoing),
             Message::Fatal(why) => tracing::error!(why, "openvpn"),
             other => tracing::trace!(?other, "openvpn"),
         }
@@ -220,7 +220,9 @@ impl Server {
                     Message::Client(event) if event.kind == ClientEventKind::Disconnect => {
                         self.clients.event(&event);
                     }
-                    Message::ClientBytes { client, bytes } => self.clients.count(client, bytes),
+                    Message::ClientBytes { client, bytes } => {
+                        self.clients.sent(client, bytes.outgoing)
+                    }
                     _ => {}
                 }
             }

@@ -1,8 +1,8 @@
 //! One channel's tunnel: an OpenVPN client that is kept running from start to stop.
 //!
 //! OpenVPN waits for `hold release` before each try, so the pauses are made here. Each time it is
-//! connected there is a session of its own, whose usage is what passed since the try began: the
-//! same bytes that the agent's side counts for that connection.
+//! connected there is a session of its own, whose usage is what the tunnel's device carried in that
+//! time: packets that were decrypted, or are to be encrypted, and nothing that a stranger sends.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,13 @@ use privatix_plugin_api::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::diagnosis::{Attempt, diagnosis};
 use super::dns;
+use super::guards::Guards;
+use super::statistics::Statistics;
 use crate::journal::{Entry, Journal};
-use crate::management::{Bytes, Message, load_stats, quoted};
-use crate::openvpn::{Asked, Line, Openvpn, OpenvpnError, Place};
+use crate::management::{Message, load_stats, quoted};
+use crate::openvpn::{Asked, LastWords, Line, Openvpn, OpenvpnError, Place};
 use crate::pause::Pauses;
 use crate::profile::{Profile, Routes};
 use crate::session::{self, Meter, Verdict, Verdicts};
@@ -23,6 +26,9 @@ use crate::{full, render};
 
 #[cfg(test)]
 mod tests;
+
+/// How often the device's counters are read.
+const COUNT: Duration = Duration::from_secs(1);
 
 /// How often OpenVPN is asked for a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
@@ -36,8 +42,9 @@ pub(super) enum Order {
     Apply(Box<(Profile, Vec<IpAddr>)>),
     /// Try at once.
     Wake,
-    /// Take it down; answered when its session is closed.
-    Stop(oneshot::Sender<()>),
+    /// Take it down; answered when its session is closed. With it goes its guard, if that is to be
+    /// lifted: whoever hears that the session is closed finds the plain network.
+    Stop { done: oneshot::Sender<()>, lift: bool },
 }
 
 /// How a tunnel is, for the module.
@@ -49,6 +56,8 @@ struct State {
     address: Option<Ipv4Addr>,
     session: bool,
     trouble: Option<String>,
+    /// Whether that is the agent's own word on the login.
+    refused: bool,
 }
 
 impl Board {
@@ -86,12 +95,17 @@ pub(super) struct Tunnel {
     pub(super) place: Place,
     pub(super) set_dns: bool,
     pub(super) journal: Arc<Journal>,
+    pub(super) guards: Arc<Guards>,
+    pub(super) statistics: Statistics,
     pub(super) board: Board,
 }
 
 /// Why a process is no longer attended to.
 enum End {
-    Stop(Option<oneshot::Sender<()>>),
+    Stop {
+        done: Option<oneshot::Sender<()>>,
+        lift: bool,
+    },
     Apply,
     /// The core does not want the channel to be used any more.
     Over,
@@ -104,8 +118,16 @@ struct Attended<'a> {
     line: Line,
     pauses: &'a mut Pauses,
     keepers: &'a mut Keepers,
-    bytes: Bytes,
-    /// What the process had counted when the present try began.
+    /// What OpenVPN has received, from whomever; to say what became of a try, never usage.
+    received: u64,
+    /// The same when the present try began.
+    received_before: u64,
+    /// How the last try failed, if that has not been told yet.
+    failed: Option<String>,
+    /// What the device has said last; one that is made anew begins at 0.
+    last: u64,
+    /// What all have carried, and what they had when the present session began.
+    carried: u64,
     base: u64,
     meter: Option<Meter>,
     connected: Option<Instant>,
@@ -113,8 +135,7 @@ struct Attended<'a> {
     release: Option<Instant>,
     resolvers: Option<Entry>,
     holds: u32,
-    /// The connection is over, but its last count is still to come.
-    parting: bool,
+    said: LastWords,
 }
 
 /// Sessions of the tunnel that are not closed yet.
@@ -134,7 +155,7 @@ impl Tunnel {
         let done = loop {
             let begun = Instant::now();
             let until = match self.attend(&mut orders, &mut pauses, &mut keepers).await {
-                End::Stop(done) => break done,
+                End::Stop { done, .. } => break done,
                 End::Apply => continue,
                 End::Over => {
                     tracing::info!(channel = %self.channel, "not to be used any more");
@@ -143,7 +164,8 @@ impl Tunnel {
                 End::Failed(error) => {
                     let why = full(&error);
                     tracing::warn!(channel = %self.channel, error = why, "the tunnel is down");
-                    self.trouble(why);
+                    let is_ours = matches!(error, OpenvpnError::NoAddress | OpenvpnError::Link(_));
+                    self.trouble(why, is_ours);
                     Some(Instant::now() + pauses.after(begun.elapsed()))
                 }
             };
@@ -159,10 +181,10 @@ impl Tunnel {
         }
     }
 
-    fn trouble(&self, why: String) {
+    fn trouble(&self, why: String, is_ours: bool) {
         // The first words say more than that of the process that ended for it.
         self.board.change(|state| {
-            if state.trouble.is_none() {
+            if state.trouble.is_none() || is_ours {
                 state.trouble = Some(why);
             }
         });
@@ -186,7 +208,7 @@ impl Tunnel {
                         return None;
                     }
                     Some(Order::Wake) => return None,
-                    Some(Order::Stop(done)) => return Some(Some(done)),
+                    Some(Order::Stop { done, .. }) => return Some(Some(done)),
                     None => return Some(None),
                 },
                 Some((_, verdict)) = keepers.receive.recv() => keepers.note(&verdict),
@@ -208,28 +230,40 @@ impl Tunnel {
             Ok(started) => started,
             Err(error) => return End::Failed(error),
         };
+        let said = openvpn.words();
         let mut attended = Attended {
             tunnel: self,
             line,
             pauses,
             keepers,
-            bytes: Bytes::default(),
+            received: 0,
+            received_before: 0,
+            failed: None,
+            last: 0,
+            carried: 0,
             base: 0,
             meter: None,
             connected: None,
             release: None,
             resolvers: None,
             holds: 0,
-            parting: false,
+            said,
         };
         let end = attended.converse(orders).await;
         if !matches!(end, End::Failed(_)) {
             attended.farewell().await;
         }
-        attended.gone().await;
+        let meter = attended.gone().await;
         drop(attended);
         let hangs = matches!(end, End::Failed(OpenvpnError::Hangs));
         openvpn.end(if hangs { Duration::ZERO } else { LAST_WORDS }).await;
+        if matches!(end, End::Stop { lift: true, .. }) {
+            let channel = self.channel;
+            // Whoever stops it lifts it once more, and says what is wrong.
+            let _ = self.guards.lift(|owner| owner == channel).await;
+        }
+        // With the meter goes the session.
+        drop(meter);
         match end {
             End::Failed(OpenvpnError::Ended(_) | OpenvpnError::Line(_)) => {
                 End::Failed(OpenvpnError::Ended(openvpn.last_words()))
@@ -243,6 +277,8 @@ impl Attended<'_> {
     async fn converse(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> End {
         let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = interval(COUNT);
+        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let release = self.release;
             let outcome = tokio::select! {
@@ -261,8 +297,10 @@ impl Attended<'_> {
                         self.release = self.release.map(|_| Instant::now());
                         Ok(())
                     }
-                    Some(Order::Stop(done)) => return End::Stop(Some(done)),
-                    None => return End::Stop(None),
+                    Some(Order::Stop { done, lift }) => {
+                        return End::Stop { done: Some(done), lift };
+                    }
+                    None => return End::Stop { done: None, lift: false },
                 },
                 Some((mark, verdict)) = self.keepers.receive.recv() => {
                     self.keepers.note(&verdict);
@@ -270,7 +308,7 @@ impl Attended<'_> {
                     let news = mark == self.keepers.last && self.meter.is_some();
                     match verdict {
                         Verdict::Over | Verdict::Refused if news => return End::Over,
-                        Verdict::Open(_) if news => {
+                        Verdict::Open(..) if news => {
                             self.tunnel.board.change(|state| state.session = true);
                         }
                         _ => {}
@@ -279,6 +317,10 @@ impl Attended<'_> {
                 }
                 () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => {
                     self.try_now().await
+                }
+                _ = count.tick(), if self.meter.is_some() => {
+                    self.count();
+                    Ok(())
                 }
                 _ = pulse.tick() => self.line.ping().await,
             };
@@ -293,8 +335,8 @@ impl Attended<'_> {
             Message::Success(answer) => self.done(&answer),
             Message::Failure(why) => {
                 tracing::debug!(why, "a command failed");
-                if self.line.answered() == Some(Asked::Stats) && self.parting {
-                    self.disconnected();
+                if self.line.answered() == Some(Asked::Stats) {
+                    self.diagnose();
                 }
             }
             Message::Hold => return self.hold().await,
@@ -303,9 +345,10 @@ impl Attended<'_> {
                 tracing::info!(channel = %self.tunnel.channel, why, "the agent refused the login");
                 self.tunnel.board.change(|state| {
                     state.trouble = Some(format!("the agent refused the login: {why}"));
+                    state.refused = true;
                 });
             }
-            Message::Bytes(bytes) => self.count(Some(bytes)),
+            Message::Bytes(bytes) => self.received = self.received.max(bytes.incoming),
             Message::State { name, detail, address } => {
                 return self.state(&name, &detail, address).await;
             }
@@ -318,24 +361,40 @@ impl Attended<'_> {
         Ok(())
     }
 
-    /// A command was done; one of them was asked for a count.
+    /// A command was done; one of them was asked for what has come.
     fn done(&mut self, answer: &str) {
-        let asked = self.line.answered();
-        if asked == Some(Asked::Stats) {
-            self.count(load_stats(answer));
-            if self.parting {
-                self.disconnected();
-            }
+        if self.line.answered() == Some(Asked::Stats) {
+            let incoming = load_stats(answer).map_or(0, |bytes| bytes.incoming);
+            self.received = self.received.max(incoming);
+            self.diagnose();
         }
+    }
+
+    /// Says why a try has failed, now that it is known what came in it.
+    fn diagnose(&mut self) {
+        let Some(detail) = self.failed.take() else { return };
+        let tunnel = &*self.tunnel;
+        let said = self.said.telling();
+        let why = diagnosis(&Attempt {
+            addresses: &tunnel.addresses,
+            port: tunnel.profile.port,
+            protocol: tunnel.profile.protocol,
+            received: self.received.saturating_sub(self.received_before),
+            detail: &detail,
+            said: said.as_deref(),
+        });
+        tracing::warn!(channel = %tunnel.channel, "{why}");
+        tunnel.board.change(|state| {
+            // The agent's own word says more.
+            if !state.refused {
+                state.trouble = Some(why);
+            }
+        });
     }
 
     /// OpenVPN waits before a try: the first one is made at once.
     async fn hold(&mut self) -> Result<(), OpenvpnError> {
-        // It may wait before it answers what it was asked as the connection was lost.
-        self.parting = self.line.awaits(Asked::Stats);
-        if !self.parting {
-            self.disconnected();
-        }
+        self.disconnected();
         self.holds += 1;
         if self.holds == 1 {
             self.line.send("bytecount 1", Asked::Done).await?;
@@ -350,7 +409,7 @@ impl Attended<'_> {
 
     async fn try_now(&mut self) -> Result<(), OpenvpnError> {
         self.release = None;
-        self.base = self.bytes.total();
+        self.tunnel.board.change(|state| state.refused = false);
         self.line.send("hold release", Asked::Done).await
     }
 
@@ -369,24 +428,32 @@ impl Attended<'_> {
         address: Option<Ipv4Addr>,
     ) -> Result<(), OpenvpnError> {
         match name {
-            "CONNECTED" => self.up(detail, address).await,
+            "CONNECTED" => return self.up(detail, address).await,
+            "WAIT" | "TCP_CONNECT" => self.received_before = self.received,
             "RECONNECTING" | "EXITING" => {
                 tracing::info!(channel = %self.tunnel.channel, why = detail, "disconnected");
-                // The exact count of what is over.
-                self.line.send("load-stats", Asked::Stats).await?;
-                self.tunnel.board.change(|state| state.address = None);
                 if self.meter.is_some() {
                     let why = format!("the connection was lost: {detail}");
                     self.tunnel.board.change(|state| state.trouble = Some(why));
+                } else {
+                    self.failed = Some(detail.to_owned());
                 }
+                self.disconnected();
+                self.line.send("load-stats", Asked::Stats).await?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    async fn up(&mut self, detail: &str, address: Option<Ipv4Addr>) {
+    async fn up(&mut self, detail: &str, address: Option<Ipv4Addr>) -> Result<(), OpenvpnError> {
         let tunnel = &mut *self.tunnel;
+        let Some(own) = address else { return Err(OpenvpnError::NoAddress) };
+        tunnel
+            .guards
+            .link(tunnel.channel, own)
+            .await
+            .map_err(|error| OpenvpnError::Link(full(&error)))?;
         tracing::info!(channel = %tunnel.channel, ?address, detail, "connected");
         let mut trouble =
             (detail != "SUCCESS").then(|| format!("connected, but not all is set up: {detail}"));
@@ -404,39 +471,45 @@ impl Attended<'_> {
             state.trouble = trouble;
         });
         self.connected = Some(Instant::now());
+        // What was dropped meanwhile is nobody's.
+        self.count();
+        self.base = self.carried;
         self.keepers.last += 1;
         self.keepers.open += 1;
+        let tunnel = &*self.tunnel;
         let (mark, sink) = (self.keepers.last, self.keepers.send.clone());
         self.meter = Some(session::open(tunnel.core.clone(), tunnel.channel, None, mark, sink));
-        self.count(None);
+        Ok(())
     }
 
-    /// Takes a count of the whole process.
-    fn count(&mut self, bytes: Option<Bytes>) {
-        if let Some(bytes) = bytes.filter(|bytes| bytes.total() >= self.bytes.total()) {
-            self.bytes = bytes;
-        }
+    /// Takes a count of what the device has carried since it was made.
+    fn count(&mut self) {
+        let now = self.tunnel.statistics.of(&self.tunnel.device).unwrap_or(0);
+        self.carried += now.checked_sub(self.last).unwrap_or(now);
+        self.last = now;
         if let Some(meter) = &self.meter {
-            meter.count(self.bytes.total() - self.base);
+            meter.count(self.carried - self.base);
         }
     }
 
-    /// With the meter goes the session.
+    /// The connection is over. With the meter goes the session.
     fn disconnected(&mut self) {
-        (self.meter, self.parting) = (None, false);
+        self.count();
+        self.meter = None;
         self.tunnel.board.change(|state| (state.address, state.session) = (None, false));
     }
 
     /// Ends the process in order, with the last count.
     async fn farewell(&mut self) {
+        // Nothing passes any more: what was counted is all.
+        self.tunnel.guards.unlink(self.tunnel.channel).await;
+        self.count();
         let words = async {
-            self.line.send("load-stats", Asked::Stats).await?;
             self.line.send("signal SIGTERM", Asked::Done).await?;
             while let Some(message) = self.line.next().await {
                 match message? {
                     Message::Success(answer) => self.done(&answer),
                     Message::Failure(_) => drop(self.line.answered()),
-                    Message::Bytes(bytes) => self.count(Some(bytes)),
                     _ => {}
                 }
             }
@@ -447,14 +520,18 @@ impl Attended<'_> {
         }
     }
 
-    /// The process is gone, or about to be.
-    async fn gone(&mut self) {
+    /// The process is gone, or about to be. The session is open as long as the meter is kept.
+    async fn gone(&mut self) -> Option<Meter> {
+        self.count();
+        let meter = self.meter.take();
         self.disconnected();
+        self.tunnel.guards.unlink(self.tunnel.channel).await;
         if let Some(entry) = self.resolvers.take()
             && let Err(error) = self.tunnel.journal.undo(&entry).await
         {
             tracing::error!(error = full(&error), "the resolvers were not put back");
         }
+        meter
     }
 }
 

@@ -144,6 +144,56 @@ fn parameters_are_quoted() {
     }
 }
 
+#[test]
+fn command_that_openvpn_would_split_is_refused() {
+    let long = |count: usize| format!("password \"Auth\" {}", quoted(&"x".repeat(count)));
+    let smuggled = format!("{} signal SIGHUP #", "x".repeat(1008));
+    for (command, taken) in [
+        ("pid".to_owned(), true),
+        (long(900), true),
+        (long(1008), false),
+        (format!("password \"Auth\" {}", quoted(&smuggled)), false),
+        // Quoting doubles it.
+        (format!("password \"Auth\" {}", quoted(&"\"".repeat(600))), false),
+        (
+            format!("client-deny 1 1 {} {}", quoted(&"y".repeat(600)), quoted(&"y".repeat(600))),
+            false,
+        ),
+        ("pid\nsignal SIGHUP".to_owned(), false),
+        ("pid\rsignal SIGHUP".to_owned(), false),
+        ("pid\0signal SIGHUP".to_owned(), false),
+        ("x".repeat(999), true),
+        ("x".repeat(1000), false),
+    ] {
+        match command_line(&command) {
+            Ok(line) => {
+                assert!(taken, "{} bytes were taken", command.len());
+                assert!(line.ends_with('\n') && line.len() < 1024, "{line}");
+            }
+            Err(error) => {
+                assert!(!taken, "{error}");
+                assert!(!error.to_string().contains("xxx\""), "it shows a secret: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn credential_that_openvpn_would_cut_is_none() {
+    for (text, is) in [
+        ("", false),
+        ("secret", true),
+        ("with space \"and\" more", true),
+        ("a\nb", false),
+        ("a\tb", false),
+        ("\u{7f}", false),
+    ] {
+        assert_eq!(is_credential(text), is, "{text:?}");
+    }
+    assert!(is_credential(&"x".repeat(127)) && !is_credential(&"x".repeat(128)));
+    assert!(!is_credential(&"ü".repeat(64)));
+}
+
 proptest! {
     #[test]
     fn no_bytes_do_harm(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..40)) {

@@ -170,6 +170,7 @@ fn about(request: &CoreRequest) -> (Option<ClientKey>, Option<SessionId>, Option
         CoreRequest::AuthClient { client_key, .. }
         | CoreRequest::GetAccess { client_key }
         | CoreRequest::ServiceReady { client_key }
+        | CoreRequest::HoldChannel { client_key, .. }
         | CoreRequest::StartSession { client_key, .. } => (Some(*client_key), None, None),
         CoreRequest::UpdateSession { client_key, session, usage } => {
             (Some(*client_key), Some(*session), Some(*usage))

@@ -4,7 +4,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::agent::clients::STOPPED;
-use crate::agent::gate::Gate;
+use crate::agent::gate::{Gate, Tallies};
+use crate::agent::tally::{Passed, Traffic};
 use crate::management::MAX_LINE;
 use crate::openvpn::PATIENCE as ANSWER;
 use crate::stand_in::{Openvpn as StandIn, PATIENCE, Scene, TestCore, is_gone, wait_for};
@@ -17,6 +18,7 @@ struct World {
     board: Board,
     orders: mpsc::UnboundedSender<Order>,
     gate: mpsc::UnboundedReceiver<String>,
+    tallies: Tallies,
     task: JoinHandle<()>,
 }
 
@@ -28,14 +30,14 @@ impl World {
     fn with(prepare: impl FnOnce(&Scene)) -> Self {
         let (scene, core, board) = (Scene::new(), TestCore::default(), Board::default());
         prepare(&scene);
-        let (gate, words) = Gate::in_words();
+        let (gate, words, tallies) = Gate::in_words();
         let pki = Pki::open(&scene.directory().join("pki")).expect("made");
         let (place, journal) = (scene.place.clone(), Arc::clone(&scene.journal));
         let clients = Clients::new(core.handle(), gate, board.clone());
         let server = Server::new(Settings::default(), pki, place, journal, board.clone(), clients);
         let (orders, inbox) = mpsc::unbounded_channel();
         let task = tokio::spawn(server.run(inbox));
-        Self { scene, core, board, orders, gate: words, task }
+        Self { scene, core, board, orders, gate: words, tallies, task }
     }
 
     fn down(&self) -> Option<String> {
@@ -61,6 +63,14 @@ impl World {
             let heard = timeout(PATIENCE, self.gate.recv()).await.expect("in time");
             assert_eq!(heard.as_deref(), Some(*word));
         }
+    }
+
+    /// The firewall counts so much of a client that it lets through.
+    fn passes(&self, address: &str, up: u64, down: u64) {
+        let tallies = self.tallies.lock().expect("not poisoned");
+        let tally = &tallies[&address.parse().expect("an address")];
+        let traffic = |bytes| Traffic { bytes, packets: 0 };
+        tally.passed(Passed { up: traffic(up), down: traffic(down) });
     }
 
     /// The module is told to stop the channel; what comes when that is done.
@@ -124,10 +134,12 @@ async fn a_client_is_let_in_served_counted_and_gone() {
     openvpn.enters(0).await;
     world.gate_hears(&["open 10.89.0.2"]).await;
     assert_eq!(world.core.calls(), ["auth secret", "start"]);
-    openvpn.says(&[">BYTECOUNT_CLI:0,40,2"]).await;
+    world.passes("10.89.0.2", 40, 2);
+    openvpn.says(&[">BYTECOUNT_CLI:0,64,2"]).await;
     world.core.wait_called("total 42").await;
     assert_eq!(world.board.read(|report| report.served.len()), 1);
-    openvpn.leaves(0, 50, 5).await;
+    world.passes("10.89.0.2", 50, 5);
+    openvpn.leaves(0, 90, 5).await;
     world.gate_hears(&["shut 10.89.0.2"]).await;
     world.core.wait_called("stop").await;
     let calls = world.core.calls();
@@ -178,7 +190,8 @@ async fn one_that_dies_at_any_stage_is_started_again_and_its_sessions_end() {
                 Served => {
                     openvpn.enters(0).await;
                     world.gate_hears(&["empty", "open 10.89.0.2"]).await;
-                    openvpn.says(&[">BYTECOUNT_CLI:0,40,2"]).await;
+                    world.passes("10.89.0.2", 40, 2);
+                    openvpn.says(&[">BYTECOUNT_CLI:0,64,2"]).await;
                     world.core.wait_called("total 42").await;
                 }
                 _ => {}
@@ -204,6 +217,38 @@ async fn one_that_dies_at_any_stage_is_started_again_and_its_sessions_end() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn junk_that_openvpn_counts_is_nobodys_usage() {
+    let mut world = World::new();
+    let mut openvpn = world.up(1).await;
+    openvpn.asks(0).await;
+    openvpn.enters(0).await;
+    world.gate_hears(&["empty", "open 10.89.0.2"]).await;
+    openvpn.says(&[">BYTECOUNT_CLI:0,8600000,0"]).await;
+    world.passes("10.89.0.2", 40, 0);
+    world.core.wait_called("total 40").await;
+    openvpn.leaves(0, 20_000_000, 0).await;
+    world.core.wait_called("stop").await;
+    let mut calls = world.core.calls();
+    calls.dedup();
+    let counted = ["auth secret", "start", "total 40", "stop"];
+    assert!(calls.iter().all(|call| call == "total 0" || counted.contains(&&**call)), "{calls:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_are_too_long_are_not_asked_about() {
+    let mut world = World::new();
+    let mut openvpn = world.up(1).await;
+    let user = format!("username={CHANNEL}");
+    for (client, password) in (0_u64..).zip([String::new(), "x".repeat(128), "x".repeat(5000)]) {
+        let password = format!("password={password}");
+        openvpn.client(&format!("CONNECT,{client},1"), &[&user, &password]).await;
+        let denied = format!("client-deny {client} 1 \"no such user\" \"no such user\"");
+        openvpn.does(&[&denied]).await;
+    }
+    assert_eq!(world.core.calls(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -373,6 +418,7 @@ async fn a_stop_is_answered_when_the_client_is_gone_and_accounted_for() {
     openvpn.asks(0).await;
     openvpn.enters(0).await;
     world.gate_hears(&["empty", "open 10.89.0.2"]).await;
+    world.passes("10.89.0.2", 20, 1);
     let mut gone = world.cut();
     openvpn.does(&["client-kill 0 HALT", "kill 192.0.2.2:4000"]).await;
     world.gate_hears(&["shut 10.89.0.2"]).await;
@@ -414,7 +460,10 @@ async fn one_that_does_not_end_when_told_is_ended() {
     openvpn.asks(0).await;
     openvpn.enters(0).await;
     world.gate_hears(&["empty", "open 10.89.0.2"]).await;
-    openvpn.says(&[">BYTECOUNT_CLI:0,40,2"]).await;
+    world.passes("10.89.0.2", 40, 2);
+    openvpn.says(&[">BYTECOUNT_CLI:0,64,2"]).await;
+    wait_for("the count", || world.core.calls().contains(&"total 42".to_owned()).then_some(()))
+        .await;
     let gone = world.shutdown(PATIENCE);
     assert_eq!(openvpn.hears().await, "signal SIGTERM");
     openvpn.is_cut().await;

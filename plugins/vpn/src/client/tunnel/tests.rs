@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::client::statistics::tests::text;
 use crate::management::MAX_LINE;
 use crate::profile::tests::{agent, message};
 use crate::settings::Settings;
@@ -45,6 +46,8 @@ impl World {
             place: scene.place.clone(),
             set_dns: false,
             journal: Arc::clone(&scene.journal),
+            guards: Guards::in_words(Arc::clone(&scene.journal)),
+            statistics: Statistics(scene.directory().join("dev")),
             board: board.clone(),
         };
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -62,6 +65,14 @@ impl World {
         openvpn
     }
 
+    /// The device has carried so much since it was made.
+    fn carries(&self, incoming: u64, outgoing: u64) {
+        let file = self.scene.directory().join("dev");
+        let part = file.with_extension("part");
+        std::fs::write(&part, text("pvx0", incoming, outgoing)).expect("written");
+        std::fs::rename(part, file).expect("renamed");
+    }
+
     async fn wait_up(&self) {
         wait_for("the tunnel to be up", || self.board.is_up().then_some(())).await;
     }
@@ -77,7 +88,7 @@ impl World {
 
     fn stop(&self) -> oneshot::Receiver<()> {
         let (done, gone) = oneshot::channel();
-        self.order(Order::Stop(done));
+        self.order(Order::Stop { done, lift: true });
         gone
     }
 
@@ -104,19 +115,16 @@ impl StandIn {
         self.says(&[">STATE:1,CONNECTED,SUCCESS,10.89.0.2,192.0.2.1,1194,,"]).await;
     }
 
-    /// Loses the connection after these bytes, and waits before another try.
-    async fn loses_it(&mut self, incoming: u64, outgoing: u64) {
+    /// Loses the connection when so much has come in all, and waits before another try.
+    async fn loses_it(&mut self, received: u64) {
         self.says(&[">STATE:2,RECONNECTING,ping-restart,,,,,"]).await;
         assert_eq!(self.hears().await, "load-stats");
-        let stats = format!("SUCCESS: nclients=0,bytesin={incoming},bytesout={outgoing}");
+        let stats = format!("SUCCESS: nclients=0,bytesin={received},bytesout=7");
         self.says(&[&stats, ">HOLD:Waiting for hold release:1"]).await;
     }
 
-    /// Hears that it has to end, says its last count, and ends.
-    async fn ends_in_order(mut self, incoming: u64, outgoing: u64) {
-        assert_eq!(self.hears().await, "load-stats");
-        let stats = format!("SUCCESS: nclients=0,bytesin={incoming},bytesout={outgoing}");
-        self.says(&[&stats]).await;
+    /// Hears that it has to end, and ends.
+    async fn ends_in_order(mut self) {
         self.does(&["signal SIGTERM"]).await;
         self.dies();
     }
@@ -126,23 +134,26 @@ impl StandIn {
 async fn a_connection_is_a_session_and_what_it_used_is_counted_once() {
     let world = World::new();
     let mut openvpn = world.up(1).await;
-    openvpn.says(&[">BYTECOUNT:60,5"]).await;
+    world.carries(60, 5);
     world.core.wait_called("total 65").await;
     assert_eq!(world.board.describe("pvx0")["address"], "10.89.0.2");
-    openvpn.loses_it(70, 30).await;
+    world.carries(70, 30);
+    openvpn.loses_it(1000).await;
     world.core.wait_called("stop").await;
     let calls = world.core.calls();
     assert_eq!(calls[calls.len() - 2..], ["total 100", "stop"]);
     assert!(!world.board.has_session());
-    // The same process tries again after a pause, and has counted on.
+    // The same process tries again after a pause; what its device has dropped meanwhile is nobody's.
+    world.carries(70, 40);
     openvpn.does(&["hold release"]).await;
     openvpn.logs_in("secret").await;
     openvpn.connects().await;
     world.wait_up().await;
-    openvpn.says(&[">BYTECOUNT:100,50"]).await;
+    world.carries(100, 60);
     world.core.wait_called("total 50").await;
+    world.carries(110, 70);
     let gone = world.stop();
-    openvpn.ends_in_order(110, 60).await;
+    openvpn.ends_in_order().await;
     gone.await.expect("said");
     let calls = world.core.calls();
     assert_eq!(calls[calls.len() - 2..], ["total 70", "stop"]);
@@ -151,22 +162,62 @@ async fn a_connection_is_a_session_and_what_it_used_is_counted_once() {
 }
 
 #[tokio::test]
-async fn the_last_count_is_taken_also_if_it_comes_after_the_hold() {
+async fn junk_that_openvpn_counts_is_nobodys_usage() {
     let world = World::new();
     let mut openvpn = world.up(1).await;
-    openvpn.says(&[">BYTECOUNT:60,5", ">STATE:2,RECONNECTING,server-exit,,,,,"]).await;
-    assert_eq!(openvpn.hears().await, "load-stats");
-    openvpn.says(&[">HOLD:Waiting for hold release:1"]).await;
-    openvpn.says(&["SUCCESS: nclients=0,bytesin=70,bytesout=30"]).await;
+    openvpn.says(&[">BYTECOUNT:20000000,5"]).await;
+    world.carries(60, 5);
+    world.core.wait_called("total 65").await;
+    openvpn.loses_it(40_000_000).await;
     openvpn.does(&["hold release"]).await;
     world.core.wait_called("stop").await;
+    let counted = ["start", "total 0", "total 65", "stop"];
     let calls = world.core.calls();
-    assert_eq!(calls[calls.len() - 2..], ["total 100", "stop"]);
+    assert!(calls.iter().all(|call| counted.contains(&&**call)), "{calls:?}");
+}
+
+#[tokio::test]
+async fn device_that_is_made_anew_is_counted_on() {
+    let world = World::new();
+    let _openvpn = world.up(1).await;
+    world.carries(60, 5);
+    world.core.wait_called("total 65").await;
+    world.carries(1, 2);
+    world.core.wait_called("total 68").await;
+}
+
+#[tokio::test]
+async fn first_try_that_fails_is_diagnosed() {
+    for (received, said) in [(0, "nothing was received"), (54, "54 bytes were received")] {
+        let world = World::new();
+        let mut openvpn = world.scene.connect(1).await;
+        openvpn.begins().await;
+        openvpn.says(&[">STATE:1,WAIT,,,,,,"]).await;
+        openvpn.loses_it(received).await;
+        world.wait_trouble(said).await;
+        let trouble = world.board.trouble().expect("a trouble");
+        for part in ["192.0.2.1", "UDP port 1194", "ping-restart"] {
+            assert!(trouble.contains(part), "{trouble}");
+        }
+        // The next try is another one.
+        openvpn.does(&["hold release"]).await;
+        openvpn.says(&[">STATE:1,WAIT,,,,,,"]).await;
+        openvpn.loses_it(received).await;
+        world.wait_trouble("nothing was received").await;
+    }
+}
+
+#[tokio::test]
+async fn address_that_would_take_something_else_is_not_taken() {
+    let world = World::new();
+    let mut openvpn = world.scene.connect(1).await;
+    openvpn.begins().await;
     openvpn.logs_in("secret").await;
-    openvpn.connects().await;
-    world.wait_up().await;
-    openvpn.says(&[">BYTECOUNT:71,30"]).await;
-    world.core.wait_called("total 1").await;
+    openvpn.says(&[">STATE:1,CONNECTED,SUCCESS,192.0.0.2,192.0.2.1,1194,,"]).await;
+    world.wait_trouble("is no private address").await;
+    world.scene.connect(2).await.begins().await;
+    assert_eq!(world.core.calls(), Vec::<String>::new());
+    assert!(!world.board.is_up());
 }
 
 #[tokio::test]
@@ -190,19 +241,23 @@ async fn one_that_dies_at_any_stage_is_started_again() {
             if stage == 5 {
                 openvpn.connects().await;
                 world.wait_up().await;
-                openvpn.says(&[">BYTECOUNT:40,2"]).await;
+                world.carries(40, 2);
                 world.core.wait_called("total 42").await;
             }
             openvpn.dies();
         }
         world.wait_trouble("openvpn ended").await;
+        // The device went with its process.
+        world.carries(0, 0);
         let openvpn = world.up(2).await;
         assert_eq!(world.board.trouble(), None, "stage {stage}");
         if stage == 5 {
             world.core.wait_called("stop").await;
         }
+        wait_for("the session", || world.board.has_session().then_some(())).await;
+        world.carries(7, 0);
         let gone = world.stop();
-        openvpn.ends_in_order(7, 0).await;
+        openvpn.ends_in_order().await;
         gone.await.expect("said");
         // What the first has counted is not counted again for the second.
         let calls = world.core.calls();
@@ -241,10 +296,10 @@ async fn one_that_hangs_is_ended_with_its_session() {
 async fn one_that_does_not_end_when_told_is_ended() {
     let world = World::new();
     let mut openvpn = world.up(1).await;
-    openvpn.says(&[">BYTECOUNT:40,2"]).await;
+    world.carries(40, 2);
     world.core.wait_called("total 42").await;
     let gone = world.stop();
-    assert_eq!(openvpn.hears().await, "load-stats");
+    assert_eq!(openvpn.hears().await, "signal SIGTERM");
     openvpn.is_cut().await;
     gone.await.expect("said");
     let calls = world.core.calls();
@@ -264,19 +319,19 @@ async fn nonsense_is_passed_over_and_too_much_of_it_is_the_end() {
         b">STATE:\n>STATE:1\n",
         b">PASSWORD:Need 'Private Key' password\n",
         b">PASSWORD:Need 'Auth\n",
-        // Less than before is not believed.
         b">BYTECOUNT:50,0\n>BYTECOUNT:1,1\n",
     ];
     for line in nonsense {
         openvpn.says_bytes(line).await;
     }
+    world.carries(49, 1);
     world.core.wait_called("total 50").await;
     assert!(world.board.is_up());
     let pid = openvpn.pid;
     openvpn.says_bytes(&vec![b'x'; MAX_LINE + 10]).await;
     world.wait_trouble("the management interface").await;
     world.core.wait_called("stop").await;
-    assert_eq!(world.count("total 50"), 2, "{:?}", world.core.calls());
+    assert_eq!(world.core.calls().last().map(String::as_str), Some("stop"));
     wait_for("its end", || is_gone(pid).then_some(())).await;
     world.up(2).await;
 }
@@ -291,14 +346,14 @@ async fn a_refused_login_is_told_and_tried_again_later() {
         openvpn.logs_in("secret").await;
         openvpn.says(&[">PASSWORD:Verification Failed: 'Auth' ['bad client password']"]).await;
         world.wait_trouble("bad client password").await;
-        openvpn.loses_it(10, 0).await;
+        openvpn.loses_it(10).await;
         openvpn.does(&["hold release"]).await;
         assert!(before.elapsed() >= Duration::from_secs(least), "{:?}", before.elapsed());
         before = Instant::now();
     }
     // Told to try at once, it does not wait for the rest of the pause, which would be four seconds.
     openvpn.logs_in("secret").await;
-    openvpn.loses_it(10, 0).await;
+    openvpn.loses_it(10).await;
     world.order(Order::Wake);
     openvpn.does(&["hold release"]).await;
     openvpn.logs_in("secret").await;
@@ -310,23 +365,25 @@ async fn a_refused_login_is_told_and_tried_again_later() {
 #[tokio::test]
 async fn another_access_message_is_applied_to_a_tunnel_in_use() {
     let world = World::new();
-    let mut openvpn = world.up(1).await;
-    openvpn.says(&[">BYTECOUNT:60,5"]).await;
+    let openvpn = world.up(1).await;
+    world.carries(60, 5);
     world.core.wait_called("total 65").await;
     assert!(world.scene.config().contains("remote 192.0.2.1 1194 "));
+    world.carries(70, 10);
     world.order(Order::Apply(Box::new((profile("new", 1195), addresses()))));
-    openvpn.ends_in_order(70, 10).await;
+    openvpn.ends_in_order().await;
     let mut openvpn = world.scene.connect(2).await;
+    world.carries(0, 0);
     let config = world.scene.config();
     assert!(config.contains("remote 192.0.2.1 1195 ") && !config.contains("new"), "{config}");
     openvpn.begins().await;
     openvpn.logs_in("new").await;
     openvpn.connects().await;
     world.wait_up().await;
-    openvpn.says(&[">BYTECOUNT:3,1"]).await;
+    world.carries(3, 1);
     world.core.wait_called("total 4").await;
     let gone = world.stop();
-    openvpn.ends_in_order(3, 1).await;
+    openvpn.ends_in_order().await;
     gone.await.expect("said");
     let sessions: Vec<_> = world.core.calls();
     assert_eq!(world.count("start"), 2);
@@ -352,11 +409,11 @@ async fn another_access_message_ends_a_pause() {
 #[tokio::test]
 async fn what_the_core_does_not_want_is_over_until_it_is_wanted_again() {
     let world = World::new();
-    let mut openvpn = world.up(1).await;
+    let openvpn = world.up(1).await;
     world.core.script(|script| script.status = Some("suspending"));
-    openvpn.says(&[">BYTECOUNT:60,5"]).await;
+    world.carries(60, 5);
     let first = openvpn.pid;
-    openvpn.ends_in_order(60, 5).await;
+    openvpn.ends_in_order().await;
     world.core.wait_called("stop").await;
     wait_for("its end", || is_gone(first).then_some(())).await;
     world.core.script(|script| script.status = None);
@@ -375,7 +432,7 @@ async fn an_answer_that_comes_late_belongs_to_its_own_session() {
     openvpn.connects().await;
     world.core.wait_called("start").await;
     // Lost before the core has answered: that session is none by the time it is open.
-    openvpn.loses_it(20, 2).await;
+    openvpn.loses_it(20).await;
     openvpn.does(&["hold release"]).await;
     openvpn.logs_in("secret").await;
     assert!(!world.board.has_session());

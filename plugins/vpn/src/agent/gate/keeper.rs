@@ -1,0 +1,466 @@
+//! The task that keeps the gate.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::rules::{self, ALARM, CREDIT, Listing};
+use super::shaping::{Shaper, Speeds};
+use super::{Order, forward};
+use crate::agent::Board;
+use crate::agent::tally::{Passed, Tally};
+use crate::journal::{Entry, Journal};
+use crate::run::{self, RunError};
+use crate::session::Limit;
+use crate::settings::Settings;
+use crate::watch::Watch;
+
+/// How often the counters are read while somebody is served.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// How often the table is verified while nobody is, in such turns.
+const IDLE_TURNS: u32 = 10;
+
+/// A client that is let through.
+struct Served {
+    tally: Arc<Tally>,
+    /// What was counted by tables before the present one.
+    before: Passed,
+    /// What the present one has counted.
+    now: Passed,
+    /// The usage up to which the core allows use.
+    limit: Limit,
+    quota: Option<Quota>,
+}
+
+/// The quota of a client in the present table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Quota {
+    /// What the table had counted when it was made.
+    since: u64,
+    /// So much passes from then on.
+    over: u64,
+}
+
+/// What a quota has to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    /// The same one goes on counting: nothing that passes meanwhile is forgotten.
+    Extend(u64),
+    /// It has counted what it has dropped, and nothing passes: another one begins.
+    Begin(u64),
+    /// There is no limit any more.
+    Free,
+}
+
+/// What has to become of a quota, if anything, when `left` may still be used and the table has
+/// counted `passed`.
+fn renewal(
+    quota: Option<Quota>,
+    depleted: bool,
+    left: Option<u64>,
+    passed: u64,
+) -> Option<Renewal> {
+    let Some(left) = left else { return quota.map(|_| Renewal::Free) };
+    let Some(quota) = quota else { return Some(Renewal::Begin(left)) };
+    if depleted {
+        // What cannot be a packet is not worth a process.
+        return (left >= PACKET).then_some(Renewal::Begin(left));
+    }
+    let counted = passed.saturating_sub(quota.since);
+    let kernel = quota.over.saturating_sub(counted);
+    // Each renewal costs a process; half of the credit is enough until the next report.
+    let little = kernel < left / 2;
+    let much = kernel > left + left / 8 + SLACK;
+    (little || much).then_some(Renewal::Extend(counted + left))
+}
+
+/// The largest packet that has to fit.
+const PACKET: u64 = 1500;
+
+/// More than this may not pass beyond what is left.
+const SLACK: u64 = 64 << 10;
+
+/// What is left of a credit when the keeper is to be told, as a part of it.
+const ALARM_AT: u64 = 4;
+
+impl Served {
+    fn count(&mut self, passed: Passed) {
+        self.now = passed;
+        self.tally.passed(self.before.and(passed));
+    }
+
+    /// What the core still allows.
+    fn left(&self) -> Option<u64> {
+        let limit = *self.limit.borrow();
+        limit.map(|limit| limit.saturating_sub(self.tally.used()))
+    }
+
+    /// Whether a look at the counters may be worth it.
+    fn needs_renewal(&self) -> bool {
+        let passed = self.now.bytes();
+        renewal(self.quota, false, self.left(), passed).is_some()
+            || self.quota.is_some_and(|quota| passed + PACKET >= quota.since + quota.over)
+    }
+
+    /// Has the kernel let through what the core allows, and no more.
+    fn renew(&mut self, script: &mut String, table: &str, address: Ipv4Addr, depleted: bool) {
+        let (left, passed) = (self.left(), self.now.bytes());
+        let Some(renewal) = renewal(self.quota, depleted, left, passed) else { return };
+        let known = self.quota.is_some();
+        if known {
+            rules::free(script, table, address, ALARM);
+        }
+        match renewal {
+            Renewal::Free => {
+                rules::free(script, table, address, CREDIT);
+                self.quota = None;
+                return;
+            }
+            Renewal::Begin(bytes) => {
+                if known {
+                    rules::free(script, table, address, CREDIT);
+                }
+                rules::limit(script, table, address, CREDIT, bytes);
+                self.quota = Some(Quota { since: passed, over: bytes });
+            }
+            Renewal::Extend(over) => {
+                rules::extend(script, table, address, over);
+                self.quota = self.quota.map(|quota| Quota { over, ..quota });
+            }
+        }
+        let alarm = left.unwrap_or_default() / ALARM_AT;
+        rules::limit(script, table, address, ALARM, alarm.max(1));
+    }
+}
+
+pub(super) struct Keeper {
+    table: String,
+    rules: String,
+    /// The table as it was made, without clients.
+    skeleton: String,
+    journal: Arc<Journal>,
+    board: Board,
+    served: HashMap<Ipv4Addr, Served>,
+    shaper: Shaper,
+    orders: mpsc::WeakUnboundedSender<Order>,
+    idle: u32,
+}
+
+/// What is to be told to the kernel for orders that were taken together.
+#[derive(Default)]
+struct Batch {
+    script: String,
+    shaping: Vec<(Ipv4Addr, Option<Speeds>)>,
+    /// Clients whose last count is to be read.
+    closing: Vec<Ipv4Addr>,
+    /// All of them, since the device is new.
+    emptied: bool,
+    /// Whether limits have changed.
+    renew: bool,
+}
+
+/// Tells the keeper of each change of a limit.
+async fn tell(mut limit: Limit, address: Ipv4Addr, orders: mpsc::WeakUnboundedSender<Order>) {
+    while limit.changed().await.is_ok() {
+        let Some(orders) = orders.upgrade() else { return };
+        let _ = orders.send(Order::Limit(address));
+    }
+}
+
+impl Keeper {
+    pub(super) async fn new(
+        settings: &Settings,
+        table: String,
+        rules: String,
+        journal: Arc<Journal>,
+        board: Board,
+        orders: mpsc::WeakUnboundedSender<Order>,
+    ) -> Result<Self, RunError> {
+        let shaper = Shaper::new(&settings.device, settings.capacity_kbit, Arc::clone(&journal));
+        let (skeleton, served) = (String::new(), HashMap::new());
+        let idle = 0;
+        let mut keeper =
+            Self { table, rules, skeleton, journal, board, served, shaper, orders, idle };
+        keeper.skeleton = keeper.list().await?.unwrap_or_default().skeleton;
+        Ok(keeper)
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        let watch = Watch::firewall()
+            .inspect_err(|error| tracing::warn!(%error, "the firewall is looked at, not watched"))
+            .ok();
+        let mut tick = interval(COUNT);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut put_off = None;
+        loop {
+            let order = match put_off.take() {
+                Some(order) => Some(order),
+                None => tokio::select! {
+                    order = inbox.recv() => match order {
+                        Some(order) => Some(order),
+                        None => return,
+                    },
+                    () = changed(watch.as_ref()) => None,
+                    _ = tick.tick() => {
+                        self.idle += 1;
+                        if self.served.is_empty() && self.idle < IDLE_TURNS {
+                            continue;
+                        }
+                        None
+                    }
+                },
+            };
+            let Some(first) = order else {
+                self.idle = 0;
+                self.verify().await;
+                continue;
+            };
+            let mut batch = Batch::default();
+            let (mut next, mut end) = (Some(first), None);
+            while let Some(order) = next {
+                match order {
+                    Order::Down(done) => {
+                        end = Some(done);
+                        break;
+                    }
+                    // What was counted of the one before it has to be read first.
+                    Order::Open(address, ..) if batch.closing.contains(&address) => {
+                        put_off = Some(order);
+                        break;
+                    }
+                    Order::Empty if !batch.script.is_empty() => {
+                        put_off = Some(order);
+                        break;
+                    }
+                    order => self.take(order, &mut batch),
+                }
+                next = if batch.emptied { None } else { inbox.try_recv().ok() };
+            }
+            self.carry_out(batch).await;
+            if let Some(done) = end {
+                self.down(done).await;
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order, batch: &mut Batch) {
+        let table = &self.table;
+        match order {
+            Order::Empty => {
+                self.shaper.forget();
+                self.board.change(|report| report.speeds = None);
+                batch.closing.extend(self.served.keys());
+                batch.emptied = true;
+                for address in self.served.keys() {
+                    rules::shut(&mut batch.script, table, *address);
+                }
+            }
+            Order::Open(address, speeds, tally, limit) if !self.served.contains_key(&address) => {
+                let (before, now) = (Passed::default(), Passed::default());
+                tokio::spawn(tell(limit.clone(), address, self.orders.clone()));
+                let mut served = Served { tally, before, now, limit, quota: None };
+                // With its limit from the first packet on.
+                served.renew(&mut batch.script, table, address, false);
+                rules::open(&mut batch.script, table, address);
+                self.served.insert(address, served);
+                batch.shaping.push((address, Some(speeds)));
+            }
+            Order::Limit(address) if self.served.contains_key(&address) => batch.renew = true,
+            Order::Shut(address)
+                if self.served.contains_key(&address) && !batch.closing.contains(&address) =>
+            {
+                batch.shaping.push((address, None));
+                batch.closing.push(address);
+                rules::shut(&mut batch.script, table, address);
+            }
+            Order::Open(..) | Order::Limit(_) | Order::Shut(_) | Order::Down(_) => {}
+        }
+    }
+
+    async fn carry_out(&mut self, batch: Batch) {
+        if !batch.script.is_empty()
+            && let Err(error) = run::nft(&batch.script).await
+        {
+            // The table may be gone: then it is made again, for those who are served now.
+            tracing::warn!(error = &error as &dyn std::error::Error, "the gate");
+            let gone: Vec<_> =
+                batch.closing.iter().filter_map(|address| self.served.remove(address)).collect();
+            self.restore("the rules could not be changed").await;
+            drop(gone);
+        } else if !batch.closing.is_empty() {
+            self.close(&batch.closing).await;
+        }
+        if batch.renew && self.served.values().any(Served::needs_renewal) {
+            self.verify().await;
+        }
+        let shaped = self.shaper.shape(batch.shaping).await;
+        if let Err(error) = shaped {
+            tracing::error!(error = &error as &dyn std::error::Error, "speeds");
+            let text = format!("clients do not have their speeds: {error}");
+            self.board.change(|report| report.speeds = Some(text));
+        }
+    }
+
+    /// Reads the last counts of clients that are shut out. With their tallies end their sessions.
+    async fn close(&mut self, addresses: &[Ipv4Addr]) {
+        let listing = self.list().await.ok().flatten().unwrap_or_default();
+        let mut script = String::new();
+        for address in addresses {
+            let Some(mut served) = self.served.remove(address) else { continue };
+            if let Some(passed) = listing.passed.get(address) {
+                served.count(*passed);
+                rules::forget(&mut script, &self.table, *address, served.quota.is_some());
+            }
+        }
+        if let Err(error) = run::nft(&script).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "counters were not removed");
+        }
+    }
+
+    /// The table as it is; `None` if it is gone.
+    async fn list(&self) -> Result<Option<Listing>, RunError> {
+        match run::run("nft", &["-j", "list", "table", "inet", &self.table]).await {
+            Ok(text) => Ok(Listing::read(&text)),
+            Err(error) if error.to_string().contains("No such file") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Counts, and puts back what somebody else has taken away.
+    async fn verify(&mut self) {
+        match forward(&self.journal) {
+            Ok(false) => {}
+            Ok(true) => self.told("forwarding was switched off by another program; it is on again"),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "forwarding");
+            }
+        }
+        let listing = match self.list().await {
+            Ok(listing) => listing,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the gate");
+                let text = format!("the rules of the firewall cannot be read: {error}");
+                return self.board.change(|report| report.rules = Some(text));
+            }
+        };
+        let Some(listing) = listing else {
+            return self.restore("another program has removed the rules of the firewall").await;
+        };
+        for (address, passed) in &listing.passed {
+            if let Some(served) = self.served.get_mut(address) {
+                served.count(*passed);
+            }
+        }
+        let served: BTreeSet<_> = self.served.keys().copied().collect();
+        let counted = served.iter().all(|address| listing.passed.contains_key(address));
+        if listing.skeleton != self.skeleton || listing.served != served || !counted {
+            return self.restore("another program has changed the rules of the firewall").await;
+        }
+        self.board.change(|report| report.rules = None);
+        let mut script = String::new();
+        for (address, served) in &mut self.served {
+            let depleted = listing.depleted.contains(address);
+            served.renew(&mut script, &self.table, *address, depleted);
+        }
+        if !script.is_empty()
+            && let Err(error) = run::nft(&script).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the gate");
+            self.restore("the limits of clients could not be changed").await;
+        }
+    }
+
+    /// Makes the table again, with all who are served.
+    async fn restore(&mut self, why: &str) {
+        let mut script = self.rules.clone();
+        for (address, served) in &mut self.served {
+            served.before = served.before.and(served.now);
+            (served.now, served.quota) = (Passed::default(), None);
+            served.renew(&mut script, &self.table, *address, false);
+            rules::open(&mut script, &self.table, *address);
+        }
+        match run::nft(&script).await {
+            Ok(()) => {
+                self.told(&format!("{why}; they are restored"));
+                self.board.change(|report| report.rules = None);
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the gate");
+                let text = format!("{why}, and they cannot be restored: {error}");
+                self.board.change(|report| report.rules = Some(text));
+            }
+        }
+    }
+
+    fn told(&self, what: &str) {
+        tracing::warn!("{what}");
+        self.board.change(|report| report.restored.note(what));
+    }
+
+    async fn down(&mut self, done: oneshot::Sender<()>) {
+        let all: Vec<_> = self.served.keys().copied().collect();
+        self.close(&all).await;
+        let ours = |entry: &Entry| {
+            matches!(
+                entry,
+                Entry::Table { kill_switch: None, .. }
+                    | Entry::Device { .. }
+                    | Entry::Setting { .. }
+            )
+        };
+        let (_, problem) = self.journal.recover(|entry| !ours(entry)).await;
+        if let Some(error) = problem {
+            tracing::error!(error = &error as &dyn std::error::Error, "not all was put back");
+        }
+        // Whoever asked may have gone.
+        let _ = done.send(());
+    }
+}
+
+async fn changed(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quota_follows_the_credit() {
+        use Renewal::{Begin, Extend, Free};
+        const MIB: u64 = 1 << 20;
+        let quota = |since, over| Some(Quota { since, over });
+        for (quota, depleted, left, passed, expected) in [
+            // The core states no limit.
+            (None, false, None, 0, None),
+            (quota(0, MIB), false, None, 9, Some(Free)),
+            // The first one; also if nothing may be used.
+            (None, false, Some(MIB), 0, Some(Begin(MIB))),
+            (None, false, Some(0), 0, Some(Begin(0))),
+            // Enough is left in the kernel.
+            (quota(0, MIB), false, Some(MIB), 100, None),
+            (quota(0, MIB), false, Some(MIB), MIB / 2, None),
+            // Less than half of what may be used: what passes meanwhile is still counted.
+            (quota(0, MIB), false, Some(MIB), MIB / 2 + 1, Some(Extend(MIB / 2 + 1 + MIB))),
+            (quota(7 * MIB, MIB), false, Some(MIB), 8 * MIB, Some(Extend(2 * MIB))),
+            // It lets through more than may be used.
+            (quota(0, 8 * MIB), false, Some(MIB), 0, Some(Extend(MIB))),
+            // It is used up: it begins anew with what there is, or waits.
+            (quota(0, MIB), true, Some(3 * MIB), MIB, Some(Begin(3 * MIB))),
+            (quota(0, MIB), true, Some(0), MIB, None),
+            (quota(0, MIB), true, Some(1400), MIB, None),
+        ] {
+            let found = renewal(quota, depleted, left, passed);
+            assert_eq!(found, expected, "{quota:?} {depleted} {left:?} {passed}");
+        }
+    }
+}
