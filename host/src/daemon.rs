@@ -67,6 +67,7 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     let listener = operator::listen(&config.socket)?;
     let desk = Desk::new(service.clone(), modules.router.clone());
     let (stop, stopped) = watch::channel(false);
+    let registry = modules.registry.clone();
     let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
     let billing = tokio::spawn(billing_run(service.clone(), peer.clone(), stopped.clone()));
     let standalone = tokio::spawn(standalone_run(programs, desk, stopped.clone()));
@@ -107,6 +108,13 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
         bail!("modules were still running after {:?}", config.shutdown_timeout);
     }
     saved?;
+    match registry.unreported() {
+        0 => {}
+        lost => bail!(
+            "{lost} units of usage were not saved, because modules could not report them; the log \
+             names the channels. They will not be paid for"
+        ),
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -12,6 +12,7 @@ mod cli;
 mod compatibility;
 mod conformance;
 mod crash;
+mod credit;
 mod damage;
 mod exchange;
 mod faults;

@@ -15,7 +15,7 @@ use privatix_plugin_api::message::{
     ClientKey, Description, Done, Health, HostInfo, ModuleRequest, Reply, Sessions, Started,
     StopReason, decode, encode,
 };
-use privatix_plugin_api::sdk::ShutdownReport;
+use privatix_plugin_api::sdk::{ShutdownReport, Unreported};
 use privatix_plugin_api::{Fault, FaultKind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -282,7 +282,7 @@ impl Generation {
             Body::Object { object, gate } => (object, gate),
             Body::Line(line) => {
                 line.end();
-                return Retired { problem: None, threads: 0 };
+                return Retired::default();
             }
         };
         let deadline = self.timeouts.shutdown;
@@ -292,12 +292,16 @@ impl Generation {
         let reply = tokio::time::timeout(deadline + Duration::from_secs(2), answer).await;
         gate.close();
         let report = match reply {
-            Err(_) => return Retired { problem: Some("no answer to shutdown".into()), threads: 0 },
+            Err(_) => return Retired::with("no answer to shutdown".into()),
             Ok(reply) => decode::<ShutdownReport>(&reply),
         };
         match report {
-            Ok(report) => Retired { problem: report.error, threads: report.abandoned_threads },
-            Err(error) => Retired { problem: Some(crate::chain(&error)), threads: 0 },
+            Ok(report) => Retired {
+                problem: report.error,
+                threads: report.abandoned_threads,
+                unreported: report.unreported,
+            },
+            Err(error) => Retired::with(crate::chain(&error)),
         }
     }
 }
@@ -312,12 +316,20 @@ impl Drop for Generation {
 }
 
 /// How a generation ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Retired {
     /// What was not in order.
     pub problem: Option<String>,
     /// Threads that the module left running.
     pub threads: usize,
+    /// Usage that the module could not report.
+    pub unreported: Vec<Unreported>,
+}
+
+impl Retired {
+    fn with(problem: String) -> Self {
+        Self { problem: Some(problem), ..Self::default() }
+    }
 }
 
 fn unreadable(why: &str) -> CommandError {

@@ -224,6 +224,15 @@ impl Context {
                 "the module did not shut down cleanly"
             );
         }
+        for lost in &retired.unreported {
+            tracing::error!(
+                module = name,
+                channel = %lost.client_key,
+                amount = lost.amount,
+                "usage was not saved: the module could not report it before it ended"
+            );
+        }
+        self.registry.add_unreported(retired.unreported.iter().map(|lost| lost.amount).sum());
         self.registry.update(name, |view| view.abandoned_threads += retired.threads);
         retired.problem.is_none() && retired.threads == 0
     }

@@ -133,9 +133,21 @@ pub struct Registry {
 struct Inner {
     modules: BTreeMap<String, ModuleView>,
     products: HashMap<Uuid, String>,
+    unreported: u64,
 }
 
 impl Registry {
+    /// Notes usage that a module could not report before it ended.
+    pub fn add_unreported(&self, amount: u64) {
+        let mut inner = self.lock();
+        inner.unreported = inner.unreported.saturating_add(amount);
+    }
+
+    /// How much usage, in smallest units, modules of this run could not report before they ended.
+    pub fn unreported(&self) -> u64 {
+        self.lock().unreported
+    }
+
     /// All modules, by name.
     pub fn list(&self) -> Vec<ModuleView> {
         self.lock().modules.values().cloned().collect()

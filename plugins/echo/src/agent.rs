@@ -6,7 +6,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use privatix_plugin_api::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -15,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::{LOGIN_TIME, RETRY, Session, Shared, read_line};
+use crate::{LOGIN_TIME, RETRY, Shared, count, read_line, run, send};
 
 /// How many connections may be logging in at once; further ones wait in the system's queue.
 const MAX_LOGINS: usize = 256;
@@ -81,10 +80,10 @@ async fn serve(
     drop(permit);
     // Before the session, so that a `stop` from now on finds and awaits this connection.
     let Some(mut line) = shared.lines.open(channel, &peer.to_string()).await else { return };
-    match Session::start(&shared.core, &line, Some(peer)).await {
-        Ok(session) => {
-            let traffic = echo(stream, Arc::clone(&session.used));
-            session.run(traffic, &mut line, shared.settings().report_ms).await;
+    match Meter::start(&shared.core, channel, Some(peer), shared.reports()).await {
+        Ok(meter) => {
+            let traffic = echo(stream, meter.clone());
+            run(meter, traffic, &mut line).await;
         }
         Err(error) => tracing::info!(%channel, %error, "no session"),
     }
@@ -117,16 +116,15 @@ fn parse_login(line: &str) -> Option<(ClientKey, &str)> {
 }
 
 /// Sends back whatever comes, counting both ways.
-async fn echo(mut stream: BufReader<TcpStream>, used: Arc<AtomicU64>) -> io::Result<()> {
+async fn echo(mut stream: BufReader<TcpStream>, meter: Meter) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let received = stream.read(&mut buffer).await?;
         if received == 0 {
             return Ok(());
         }
-        used.fetch_add(received as u64, SeqCst);
-        stream.write_all(&buffer[..received]).await?;
-        used.fetch_add(received as u64, SeqCst);
+        count(&meter, received as u64).await?;
+        send(&mut stream, &meter, &buffer[..received]).await?;
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use privatix_plugin_api::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::{Ended, LOGIN_TIME, Line, RETRY, Session, Shared, read_line};
+use crate::{LOGIN_TIME, Line, Over, RETRY, Shared, count, read_line, run, send};
 
 /// Why there is no connection, beside what the core refused.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub(crate) async fn exercise(
 /// A connection that is logged in and greeted.
 struct Call {
     stream: BufReader<TcpStream>,
-    session: Session,
+    meter: Meter,
 }
 
 /// Connects, unless that is done, and leaves a task that keeps the connection.
@@ -83,9 +83,9 @@ async fn keep(
     mut errands: mpsc::Receiver<Errand>,
 ) {
     let mut next = Some(first);
-    while let Some(Call { stream, session }) = next {
-        let traffic = carry(stream, Arc::clone(&session.used), &mut errands);
-        if session.run(traffic, &mut line, shared.settings().report_ms).await == Ended::Cut {
+    while let Some(Call { stream, meter }) = next {
+        let traffic = carry(stream, meter.clone(), &mut errands);
+        if run(meter, traffic, &mut line).await == Over::Cut {
             return;
         }
         tracing::warn!(channel = %line.channel, "connection lost");
@@ -122,12 +122,14 @@ async fn connect(shared: &Shared, line: &mut Line, access: &AccessMessage) -> Re
         Some(answer) if answer == "ok" => {}
         answer => return Err(ConnectError::Denied(answer.unwrap_or_default()).into()),
     }
-    let session = Session::start(&shared.core, line, None).await?;
+    let meter = Meter::start(&shared.core, line.channel, None, shared.reports()).await?;
+    line.serving.store(true, SeqCst);
     let greeting = shared.settings().greeting.as_bytes();
-    match in_time(line, greet(&mut stream, greeting, &session.used)).await {
-        Ok(()) => Ok(Call { stream, session }),
+    match in_time(line, greet(&mut stream, greeting, &meter)).await {
+        Ok(()) => Ok(Call { stream, meter }),
         Err(error) => {
-            session.finish().await;
+            meter.stop().await;
+            line.serving.store(false, SeqCst);
             Err(ConnectError::Greeting(error).into())
         }
     }
@@ -143,13 +145,12 @@ async fn ask(stream: &mut BufReader<TcpStream>, login: &str) -> io::Result<Optio
 async fn greet(
     stream: &mut BufReader<TcpStream>,
     greeting: &[u8],
-    used: &AtomicU64,
+    meter: &Meter,
 ) -> io::Result<()> {
-    stream.write_all(greeting).await?;
-    used.fetch_add(greeting.len() as u64, SeqCst);
+    send(stream, meter, greeting).await?;
     let mut echoed = vec![0; greeting.len()];
     stream.read_exact(&mut echoed).await?;
-    used.fetch_add(echoed.len() as u64, SeqCst);
+    count(meter, echoed.len() as u64).await?;
     if echoed == greeting { Ok(()) } else { Err(io::Error::other("something else came back")) }
 }
 
@@ -157,7 +158,7 @@ async fn greet(
 /// what does is counted.
 async fn carry(
     mut stream: BufReader<TcpStream>,
-    used: Arc<AtomicU64>,
+    meter: Meter,
     errands: &mut mpsc::Receiver<Errand>,
 ) -> io::Result<()> {
     let mut buffer = [0; 1024];
@@ -165,15 +166,14 @@ async fn carry(
         tokio::select! {
             received = stream.read(&mut buffer) => match received? {
                 0 => return Ok(()),
-                received => used.fetch_add(received as u64, SeqCst),
+                received => count(&meter, received as u64).await?,
             },
             Some((amount, done)) = errands.recv() => {
-                let carried = send_and_receive(&mut stream, amount, &used).await?;
+                let carried = send_and_receive(&mut stream, amount, &meter).await?;
                 // Whoever asked may have gone.
                 let _ = done.send(carried);
-                carried
             }
-        };
+        }
     }
 }
 
@@ -181,16 +181,15 @@ async fn carry(
 async fn send_and_receive(
     stream: &mut BufReader<TcpStream>,
     amount: u64,
-    used: &AtomicU64,
+    meter: &Meter,
 ) -> io::Result<u64> {
     let (mut piece, mut left, mut carried) = ([0; 4096], amount.div_ceil(2), 0);
     while left > 0 {
         let size = usize::try_from(left).unwrap_or(piece.len()).min(piece.len());
         let sent = size as u64;
-        stream.write_all(&piece[..size]).await?;
-        used.fetch_add(sent, SeqCst);
+        send(stream, meter, &piece[..size]).await?;
         stream.read_exact(&mut piece[..size]).await?;
-        used.fetch_add(sent, SeqCst);
+        count(meter, sent).await?;
         (left, carried) = (left - sent, carried + 2 * sent);
     }
     Ok(carried)

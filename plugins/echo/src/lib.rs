@@ -2,8 +2,9 @@
 //!
 //! The agent's side (`agent`) listens; the client's (`client`) connects, says
 //! `<client key> <password>\n`, reads `ok\n` or `denied <reason>\n`, and from there on gets back
-//! every byte it sends. Usage is the bytes both ways. This file holds the module itself and what
-//! both sides share: the line to each channel, and the session on it.
+//! every byte it sends. Usage is the bytes both ways, and no byte is passed on that the core has not
+//! granted: the SDK's [`Meter`] sees to that. This file holds the module itself and what both sides
+//! share: the line to each channel, and the traffic on it.
 //!
 //! Nothing is process-wide, and nothing outside the process happens before `configure`.
 
@@ -11,19 +12,17 @@ mod agent;
 mod client;
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use privatix_plugin_api::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// How long a login may take, on both sides.
 const LOGIN_TIME: Duration = Duration::from_secs(10);
@@ -69,6 +68,12 @@ struct Shared {
 impl Shared {
     fn settings(&self) -> &Settings {
         self.settings.get_or_init(Settings::default)
+    }
+
+    /// How sessions are reported.
+    fn reports(&self) -> MeterOptions {
+        let report_every = Duration::from_millis(self.settings().report_ms.get());
+        MeterOptions { report_every, ..MeterOptions::default() }
     }
 }
 
@@ -240,100 +245,67 @@ impl Line {
     }
 }
 
-/// Why a session ended.
+/// Why a session is over.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended {
-    /// The traffic ended by itself.
+enum Over {
+    /// The traffic ended, and may begin again.
     Traffic,
     /// The line was cut, or the core allows no more use.
     Cut,
 }
 
-/// One session of a channel, and the bytes used in it.
-struct Session {
-    core: Core,
-    channel: ClientKey,
-    id: SessionId,
-    used: Arc<AtomicU64>,
-    serving: Arc<AtomicBool>,
+/// Runs the traffic of a session until it ends or has to; then closes the session.
+async fn run(meter: Meter, traffic: impl Future<Output = io::Result<()>>, line: &mut Line) -> Over {
+    line.serving.store(true, SeqCst);
+    let mut traffic = Box::pin(traffic);
+    let over = tokio::select! {
+        () = line.is_cut() => Over::Cut,
+        outcome = &mut traffic => {
+            tracing::debug!(channel = %line.channel, ?outcome, "the connection ended");
+            Over::Traffic
+        }
+        ended = meter.ended() => {
+            tracing::info!(channel = %line.channel, %ended, "the connection is closed");
+            // The channel is still to be served, once the core can say so again.
+            if matches!(ended, Ended::Unacknowledged(_)) { Over::Traffic } else { Over::Cut }
+        }
+    };
+    // Closes the connection: what is counted now is all there will be.
+    drop(traffic);
+    meter.stop().await;
+    line.serving.store(false, SeqCst);
+    over
 }
 
-impl Session {
-    /// An error, or a status that allows no use, is no session.
-    async fn start(core: &Core, line: &Line, peer: Option<SocketAddr>) -> Result<Self, ApiError> {
-        let started = core.start_session(line.channel, peer).await?;
-        let (id, serving) = (started.session, Arc::clone(&line.serving));
-        let session =
-            Self { core: core.clone(), channel: line.channel, id, used: Arc::default(), serving };
-        if !started.status.allows_use() {
-            session.finish().await;
-            return Err(ErrorName::NonActiveChannel.into());
-        }
-        line.serving.store(true, SeqCst);
-        Ok(session)
-    }
-
-    /// Runs the traffic and reports it until it ends or has to; then closes the session.
-    async fn run(
-        self,
-        traffic: impl Future<Output = io::Result<()>>,
-        line: &mut Line,
-        report_ms: NonZeroU64,
-    ) -> Ended {
-        let mut traffic = Box::pin(traffic);
-        let mut ticks = interval(Duration::from_millis(report_ms.get()));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let ended = loop {
-            tokio::select! {
-                () = line.is_cut() => break Ended::Cut,
-                outcome = &mut traffic => {
-                    tracing::debug!(channel = %self.channel, ?outcome, "the connection ended");
-                    break Ended::Traffic;
-                }
-                _ = ticks.tick() => if !self.report().await {
-                    break Ended::Cut;
-                },
-            }
-        };
-        // Closes the connection: what is counted now is all there will be.
-        drop(traffic);
-        self.finish().await;
-        ended
-    }
-
-    /// Reports the usage so far; whether to go on serving.
-    async fn report(&self) -> bool {
-        match self.update().await {
-            Ok(status) => status.allows_use(),
-            Err(error) => {
-                tracing::warn!(channel = %self.channel, %error, "usage was not taken");
-                // A later report is the total again, so nothing is lost.
-                error.name == ErrorName::Internal
+/// Counts what has come in already. What is left of it waits for credit, and with it whatever comes
+/// after; if the session ends meanwhile, it has come in all the same.
+async fn count(meter: &Meter, received: u64) -> io::Result<()> {
+    let mut left = received;
+    while left > 0 {
+        match meter.take(left).await {
+            Ok(granted) => left -= granted,
+            Err(ended) => {
+                meter.record(left);
+                return Err(io::Error::other(ended));
             }
         }
     }
+    Ok(())
+}
 
-    /// Reports the last usage and closes the session, for as long as the core only fails.
-    async fn finish(self) {
-        while let Err(error) = self.close().await {
-            tracing::warn!(channel = %self.channel, %error, "the session was not closed");
-            if error.name != ErrorName::Internal {
-                break;
-            }
-            sleep(RETRY).await;
-        }
-        self.serving.store(false, SeqCst);
+/// Sends as much as the credit allows at a time.
+async fn send(
+    stream: &mut (impl AsyncWrite + Unpin),
+    meter: &Meter,
+    mut bytes: &[u8],
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let granted = meter.take(bytes.len() as u64).await.map_err(io::Error::other)?;
+        let (now, later) = bytes.split_at(granted as usize);
+        stream.write_all(now).await?;
+        bytes = later;
     }
-
-    async fn close(&self) -> Result<Status, ApiError> {
-        self.update().await?;
-        self.core.stop_session(self.channel, self.id).await
-    }
-
-    async fn update(&self) -> Result<Status, ApiError> {
-        let total = Usage::Total(self.used.load(SeqCst));
-        self.core.update_session(self.channel, self.id, total).await
-    }
+    Ok(())
 }
 
 /// A line of text without its end; `None` if it is too long or was not finished.

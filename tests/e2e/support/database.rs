@@ -2,7 +2,7 @@
 
 use privatix_host::clock;
 use privatix_host::domain::status::{ChannelState, Holds};
-use privatix_host::store::{ChannelRow, OfferingRow, OrderRow, OrderState, SessionRow, Store};
+use privatix_host::store::{ChannelRow, OfferingRow, OrderRow, OrderState, SessionRow, Store, Txn};
 use privatix_plugin_api::message::{ClientKey, Status};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -20,6 +20,11 @@ impl Database {
         let runtime = runtime.expect("a runtime");
         let store = runtime.block_on(Store::open(&node.home().join("state.db"))).expect("opened");
         Self { runtime, store }
+    }
+
+    /// Keeps everybody else from writing until it is dropped.
+    pub(crate) fn lock(&self) -> Txn {
+        self.runtime.block_on(self.store.begin()).expect("a lock")
     }
 
     /// Makes a channel that waits to be started, without another party.
