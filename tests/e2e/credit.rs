@@ -89,7 +89,7 @@ fn a_database_that_is_locked_costs_one_credit_and_then_service_goes_on() {
     let unsaved = caller.echo(1 << 30);
     assert_eq!(pair.agent.channel(channel).usage, before, "nothing is saved");
     assert!(WAYS * unsaved <= CREDIT + BUFFER, "{unsaved} bytes were served and not saved");
-    drop(lock);
+    database.unlock(lock);
     // What was stuck comes, and the session is the same.
     let mut left = vec![0; 4096 - usize::try_from(unsaved % 4096).expect("small")];
     caller.0.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
@@ -110,7 +110,7 @@ fn a_stop_that_leaves_usage_unsaved_says_so_and_fails() {
     let lock = database.lock();
     assert!(caller.echo(1 << 30) > 0, "some of it is granted already");
     let status = pair.agent.stop();
-    drop(lock);
+    database.unlock(lock);
     assert_eq!(status.code(), Some(1), "{status}");
     let log = pair.agent.log();
     let channel = channel.to_string();

@@ -22,9 +22,14 @@ impl Database {
         Self { runtime, store }
     }
 
-    /// Keeps everybody else from writing until it is dropped.
+    /// Keeps everybody else from writing.
     pub(crate) fn lock(&self) -> Txn {
         self.runtime.block_on(self.store.begin()).expect("a lock")
+    }
+
+    /// Lets others write again.
+    pub(crate) fn unlock(&self, lock: Txn) {
+        self.runtime.block_on(lock.commit()).expect("unlocked");
     }
 
     /// Makes a channel that waits to be started, without another party.
