@@ -24,8 +24,8 @@ use crate::exchange::peer::Peer;
 use crate::exchange::tls::{self, Certificate};
 use crate::exchange::{identity, server, sync};
 use crate::manager::{self, tell};
-use crate::modules::Modules;
 use crate::modules::probe::Prober;
+use crate::modules::{Modules, load};
 use crate::operator::{self, Api};
 use crate::service::{Service, Settings};
 use crate::standalone::{self, Desk};
@@ -56,7 +56,20 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     service.settings_noted().await.context("noting the agent's addresses")?;
     service.sessions_recovered().await.context("ending sessions of the last run")?;
     let peer = peer(&config)?;
-    let modules = Modules::start(&config, service.clone(), Prober::this_binary())?;
+    // Nothing fails any more once modules have been started.
+    let listener = operator::listen(&config.socket)?;
+    let words = config.home.join(LAST_WORDS);
+    // What cannot be read says nothing.
+    let last = std::fs::read_to_string(&words).unwrap_or_default();
+    let watching = load::watch(&words).with_context(|| format!("opening {}", words.display()))?;
+    service.run_begun(&boot(), &last).await.context("judging how the last run ended")?;
+    let modules = match Modules::start(&config, service.clone(), Prober::this_binary()) {
+        Ok(modules) => modules,
+        Err(error) => {
+            service.run_ended().await.context("noting the end of the run")?;
+            return Err(error.into());
+        }
+    };
     let api = Api {
         registry: modules.registry.clone(),
         router: modules.router.clone(),
@@ -64,8 +77,8 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
         service: service.clone(),
         peer: peer.clone(),
     };
-    let listener = operator::listen(&config.socket)?;
     let desk = Desk::new(service.clone(), modules.router.clone());
+    let ending = service.clone();
     let (stop, stopped) = watch::channel(false);
     let registry = modules.registry.clone();
     let operator = tokio::spawn(operator::serve(listener, api, until(stopped.clone())));
@@ -100,6 +113,15 @@ pub(crate) async fn run(home: &Path) -> anyhow::Result<()> {
     // The socket may have been replaced by hand; then there is nothing to remove.
     let _ = std::fs::remove_file(&config.socket);
     let saved = saved(&store, failures).await;
+    match tokio::time::timeout(CLOSING, ending.run_ended()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = crate::chain(&error), "the end of the run was not noted");
+        }
+        Err(_) => tracing::warn!("the end of the run was not noted in time"),
+    }
+    // From here on the process ends by itself.
+    drop(watching);
     // A write that waits for another program must not keep this process alive.
     if tokio::time::timeout(CLOSING, store.close()).await.is_err() {
         tracing::warn!("the database was still in use; its log is folded in at the next start");
@@ -137,6 +159,16 @@ async fn saved(store: &Store, failures_before: u64) -> anyhow::Result<()> {
             }
         },
     }
+}
+
+/// The file in the home that says how the process ended, if a module ended it.
+const LAST_WORDS: &str = "last-words";
+
+/// Names this run of the machine.
+fn boot() -> String {
+    // Where the kernel does not say, every end counts as one within the same run.
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 /// Where an agent's clients come.

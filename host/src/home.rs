@@ -30,7 +30,7 @@ fn check_owner(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         meta => meta.with_context(|| format!("looking at {}", path.display()))?,
     };
-    match ownership(&meta, &path.display().to_string()) {
+    match ownership(&meta, path) {
         None => Ok(()),
         Some(problem) => bail!(
             "{} ({}). It must be {}. Run: {}",

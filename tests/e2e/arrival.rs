@@ -260,11 +260,16 @@ fn a_buyers_module_runs_before_its_offering_template_and_takes_it_when_it_comes(
 }
 
 #[test]
-fn a_removed_module_ends_after_the_grace_and_gives_its_product_id_back() {
+fn a_removed_module_ends_after_the_grace_and_its_product_goes_where_the_operator_says() {
     let node = Node::agent();
     let package = Package::faulty("good");
     let product = package.manifest()["productId"].clone();
+    let id = product.as_str().unwrap().to_owned();
     let heir = Package::faulty("heir").with_manifest(|manifest| manifest["productId"] = product);
+    let transfer = |node: &Node, name: &str| {
+        let output = node.privatix(&["product", "transfer", &id, name]);
+        assert!(output.status.success(), "{output:?}");
+    };
     node.run(&package);
     heir.drop_into(&node.plugins());
     node.wait_problem("heir", State::Refused, "DuplicateProduct");
@@ -275,12 +280,15 @@ fn a_removed_module_ends_after_the_grace_and_gives_its_product_id_back() {
     assert!(removed.elapsed() >= Duration::from_secs(2), "gone after {:?}", removed.elapsed());
     assert_eq!((view.problem, view.candidate), (None, None));
     // The templates alone are no module.
+    node.wait_problem("heir", State::Refused, "DuplicateProduct");
+    transfer(&node, "heir");
     node.wait_state("heir", State::Running);
     assert_eq!(node.module("good").unwrap().state, State::Removed);
 
     place(&node.plugins(), &package.library_name(), &package.library);
     node.wait_problem("good", State::Refused, "DuplicateProduct");
     fs::remove_file(node.plugins().join(heir.library_name())).unwrap();
+    transfer(&node, "good");
     let view = node.wait_state("good", State::Running);
     assert_eq!((view.generations, view.mapped), (2, 1));
 }

@@ -112,8 +112,15 @@ fn a_module_that_neither_version_comes_up_of_holds_no_product_id() {
     let lost = node.wait("lost", "without a new version", |view| view.candidate.is_some());
     let candidate = lost.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
     assert_eq!(candidate.map(|problem| problem.code.as_str()), Some("ConfigureFailed"));
+    let id = product.as_str().expect("an id").to_owned();
     let heir = Package::faulty("heir").with_manifest(|all| all["productId"] = product);
-    node.run(&heir);
+    heir.drop_into(&node.plugins());
+    // It has it until the operator says otherwise.
+    let view = node.wait_problem("heir", State::Refused, "DuplicateProduct");
+    assert!(view.problem.unwrap().mend.contains(&format!("product transfer {id} heir")));
+    let output = node.privatix(&["product", "transfer", &id, "heir"]);
+    assert!(output.status.success(), "{output:?}");
+    node.wait_state("heir", State::Running);
     // It was not for its next try that the id became free.
     assert_eq!(node.module("lost"), Some(lost));
 }

@@ -10,6 +10,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod needs;
+mod package;
 mod test;
 
 use std::process::ExitCode;
@@ -40,6 +41,10 @@ What there is to do with this repository:
       The same with the VPN module and real OpenVPN, as root: agent, client and a far machine are
       network namespaces of its own. Also kills the agent's host and starts it again.
 
+  cargo xtask package [--dev] [DIRECTORY]
+      Builds the modules for others to install: release libraries with their templates, each library
+      sealed, in DIRECTORY (target/package unless given). With --dev they are not optimised.
+
   cargo xtask help
 ";
 
@@ -50,6 +55,9 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test::Options::read(rest).and_then(|options| test::run(&options)),
         ["bench", rest @ ..] => bench::run(rest),
         ["demo", rest @ ..] => demo::Options::read(rest).and_then(|options| demo::run(&options)),
+        ["package", rest @ ..] => {
+            package::Options::read(rest).and_then(|options| package::run(&options))
+        }
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::paging::Paging;
 use super::{host, money, output};
-use crate::clock;
+use crate::clock::{self, UnixSeconds};
 use crate::domain::present::Line;
 use crate::service::ChannelView;
 
@@ -113,8 +113,22 @@ fn show(channel: &ChannelView) -> Vec<String> {
         let ago = output::ago(progress.at, now);
         lines.push(format!("trouble   {} ({ago} ago)", progress.text));
     }
+    if let Some(trouble) = &channel.trouble {
+        lines.push(format!("held      {} ago: {}", output::ago(trouble.at, now), trouble.reason));
+    }
     let money = money::lines(channel, now).into_iter();
     lines.extend(money.map(|(name, text)| format!("{name:<8}  {text}")));
     lines.extend(channel.service.iter().map(|(name, value)| format!("{name:<8}  {value}")));
+    lines.extend(history(channel, now));
     lines
+}
+
+/// What became of the channel, oldest first.
+fn history(channel: &ChannelView, now: UnixSeconds) -> impl Iterator<Item = String> {
+    channel.history.iter().enumerate().map(move |(number, change)| {
+        let name = if number == 0 { "history" } else { "" };
+        let plus = if change.holds.is_empty() { "" } else { "+" };
+        let state = format!("{}{plus}{}", change.status, change.holds.join(","));
+        format!("{name:<8}  {:>4} ago  {state:<18}  {}", output::ago(change.at, now), change.reason)
+    })
 }

@@ -8,6 +8,7 @@ mod module;
 mod money;
 mod new_module;
 mod offering;
+mod offline;
 mod order;
 mod output;
 mod paging;
@@ -119,6 +120,9 @@ pub struct Extra {
     pub run: fn(&ArgMatches) -> ExitCode,
 }
 
+/// Exit status of a service whose configuration is refused, as `sysexits.h` has it.
+const CONFIG_REFUSED: u8 = 78;
+
 /// Reads the command line and does what it says.
 pub fn main(extras: &[Extra]) -> ExitCode {
     let matches = command(extras).get_matches();
@@ -137,13 +141,17 @@ pub fn main(extras: &[Extra]) -> ExitCode {
     let home = std::path::absolute(&home).unwrap_or(home);
     // What a node writes holds passwords and keys: the database, its backups, exported identities.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let runs = matches!(cli.command, Command::Run);
     match execute(cli.command, &home, cli.json, extras) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where nobody reads the reason, the exit status has to do; a panic would be another.
-            let error = output::message(&format!("{error:#}"));
-            let _ = writeln!(io::stderr(), "privatix: {error}");
-            ExitCode::FAILURE
+            let shown = output::message(&format!("{error:#}"));
+            let _ = writeln!(io::stderr(), "privatix: {shown}");
+            // A service manager need not try the same configuration again. By hand, 1 is "refused".
+            let managed = std::env::var_os("NOTIFY_SOCKET").is_some();
+            let refused = runs && managed && error.is::<config::ConfigError>();
+            if refused { ExitCode::from(CONFIG_REFUSED) } else { ExitCode::FAILURE }
         }
     }
 }

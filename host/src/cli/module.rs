@@ -8,7 +8,7 @@ use clap::Subcommand;
 use privatix_plugin_api::files;
 
 use super::new_module::{self, NewModule};
-use super::{host, output};
+use super::{host, offline, output};
 use crate::clock::UnixSeconds;
 use crate::config::{self, Config};
 use crate::modules::probe::Prober;
@@ -35,6 +35,21 @@ pub(super) enum Command {
     /// Make the token by which a standalone module shows who it is; it is shown once, and the one
     /// before is void
     Token {
+        /// The module
+        name: String,
+    },
+    /// Switch a module off: it is stopped, and not loaded again. Works without a running host
+    Disable {
+        /// The module
+        name: String,
+    },
+    /// Switch a module on again
+    Enable {
+        /// The module
+        name: String,
+    },
+    /// Try a library again that was set aside because the host died of it
+    Release {
         /// The module
         name: String,
     },
@@ -70,6 +85,18 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             let path = format!("/v1/modules/{}/token", output::segment(&name));
             let made: NewToken = host(home)?.post(&path, &()).await?;
             if json { output::json(&made) } else { output::text(&made.token) }
+        }
+        Command::Disable { name } => {
+            offline::module(home, &name, offline::Change::Disable).await?;
+            output::text(&format!("{name} is off until: privatix module enable {name}"))
+        }
+        Command::Enable { name } => {
+            offline::module(home, &name, offline::Change::Enable).await?;
+            output::text(&format!("{name} is on"))
+        }
+        Command::Release { name } => {
+            offline::module(home, &name, offline::Change::Release).await?;
+            output::text(&format!("{name} is tried again"))
         }
         Command::Cleanup { name } => clean_up(home, &name, json).await,
         Command::New(request) => new_module::new(&request),

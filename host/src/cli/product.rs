@@ -3,18 +3,29 @@
 use std::path::Path;
 
 use clap::Subcommand;
+use uuid::Uuid;
 
-use super::{host, output};
+use super::{host, offline, output};
 use crate::operator::view::ProductView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// All registered products
     List,
+    /// Give a product, with its offerings and channels, to another module. Works without a running host
+    Transfer {
+        /// The product's id
+        product: Uuid,
+        /// The module that is to have it
+        module: String,
+    },
 }
 
 pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Result<()> {
-    let Command::List = command;
+    if let Command::Transfer { product, module } = command {
+        offline::transfer(home, product, &module).await?;
+        return output::text(&format!("{product} belongs to {module}"));
+    }
     let products: Vec<ProductView> = host(home)?.get("/v1/products").await?;
     if json {
         return output::json(&products);

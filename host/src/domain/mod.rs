@@ -11,6 +11,7 @@ pub mod order;
 pub mod present;
 pub mod signed;
 pub mod status;
+pub mod suspects;
 pub mod template;
 pub mod time;
 pub mod usage;

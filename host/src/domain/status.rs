@@ -98,6 +98,8 @@ pub enum Event {
     Ready,
     /// None of these came within the activation time-out.
     ActivationTimedOut,
+    /// `start` was answered with an error, or not in time.
+    StartFailed,
     /// `StopSession`, or `stop` acknowledged with no open session, or forced after three stops.
     Stopped,
     /// Billing or a time-out found a reason.
@@ -158,6 +160,8 @@ pub fn transition(
         Event::AccessReady => arrive(status == Status::Pending, state),
         Event::Ready if status == Status::Activating => (with_status(state, Status::Active), None),
         Event::ActivationTimedOut if status == Status::Activating => hold(state, Hold::Fault),
+        // Active means that a module serves the channel now.
+        Event::StartFailed if status.allows_use() => hold(state, Hold::Fault),
         Event::Stopped if status == Status::Suspending => {
             arrive(true, with_status(state, Status::Suspended))
         }
@@ -176,6 +180,23 @@ pub fn transition(
         }
         _ => (state, None),
     })
+}
+
+/// Of a history, newest first: the newest change that set a hold, or ended the channel. That is the
+/// reason to show for what keeps, or last kept, a channel from being active.
+pub fn trouble(newest_first: impl IntoIterator<Item = ChannelState>) -> Option<usize> {
+    let states: Vec<_> = newest_first.into_iter().collect();
+    let before = |at: usize| states.get(at + 1).copied();
+    let sets_a_hold = |at: usize| {
+        let (now, before) = (states[at].holds.0, before(at).map_or(0, |before| before.holds.0));
+        now & !before != 0
+    };
+    let ends = |at: usize| {
+        let over =
+            |state: ChannelState| matches!(state.status, Status::Terminating | Status::Terminated);
+        over(states[at]) && !before(at).is_some_and(over)
+    };
+    (0..states.len()).find(|at| sets_a_hold(*at) || ends(*at))
 }
 
 /// Into activating or suspended, as the holds say.
@@ -217,6 +238,7 @@ mod tests {
             "access" => Event::AccessReady,
             "ready" => Event::Ready,
             "timeout" => Event::ActivationTimedOut,
+            "failed" => Event::StartFailed,
             "stopped" => Event::Stopped,
             "+payment" => Event::HoldAdded(Hold::Payment),
             "-payment" => Event::HoldRemoved(Hold::Payment),
@@ -406,7 +428,33 @@ mod tests {
             }
         }
         check("suspended+fault", "-fault", "activating start");
+        for (from, _) in table {
+            let held = "suspending+fault stop";
+            check(
+                from,
+                "failed",
+                if ["activating", "active"].contains(from) { held } else { from },
+            );
+        }
         check("suspended+user,fault", "-fault", "suspended+user");
+    }
+
+    #[test]
+    fn trouble_is_the_newest_change_that_set_a_hold_or_ended_the_channel() {
+        for (oldest_first, expected) in [
+            ("pending activating active", None),
+            ("activating active suspending+fault suspended+fault activating", Some(2)),
+            ("active suspending+fault suspended+fault activating suspending+fault", Some(4)),
+            ("active suspending+payment suspending+user,payment suspended+user", Some(2)),
+            ("active suspending+payment suspended+payment terminated+payment", Some(3)),
+            ("active terminating terminated", Some(1)),
+            ("", None),
+        ] {
+            let states: Vec<_> = oldest_first.split_whitespace().map(state).collect();
+            let found = trouble(states.iter().rev().copied());
+            let at = found.map(|from_the_end| states.len() - 1 - from_the_end);
+            assert_eq!(at, expected, "{oldest_first}");
+        }
     }
 
     #[test]

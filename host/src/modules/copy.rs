@@ -14,7 +14,7 @@ use privatix_plugin_api::json::hex;
 use sha2::{Digest, Sha256};
 
 use super::load::{Lease, NoLease};
-use super::package::{FileEntry, Stamp, ownership};
+use super::package::{FileEntry, Stamp, ownership_of};
 use super::problem::{Code, Problem};
 
 /// How long a file has to stay as it is where the file system cannot tell of writers.
@@ -54,7 +54,7 @@ pub fn read_settled(entry: &FileEntry, limit: u64, quiet: &mut Quiet) -> Result<
     if !meta.is_file() {
         return Err(not_regular(&name));
     }
-    if let Some(problem) = ownership(&meta, &name) {
+    if let Some(problem) = ownership_of(&meta, &name, &entry.path) {
         return Err(problem);
     }
     if meta.len() > limit {

@@ -93,12 +93,12 @@ async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand)
             Ok(Started::Later) => Answer::Later,
             // Replaced meanwhile: the next generation is told.
             Err(error) if error.is_stopped() => return wait_a_tick(channel).await,
-            Err(error) => Answer::Failed(crate::chain(&error)),
+            Err(error) => Answer::Failed(error.told()),
         },
         Some(generation) => match generation.stop(channel, command.stop_reason()).await {
             Ok(()) => Answer::Stopped,
             Err(error) if error.is_stopped() => return wait_a_tick(channel).await,
-            Err(error) => Answer::Failed(crate::chain(&error)),
+            Err(error) => Answer::Failed(error.told()),
         },
         // The module has just gone; a start waits for the next one, a stop not for ever.
         None if command.start => return Delivered { channel, saved: Ok(()) },

@@ -47,6 +47,19 @@ impl CommandError {
         matches!(self, Self::Fault(fault) if fault.kind == FaultKind::Stopped)
     }
 
+    /// For a sentence about a channel: whether these are the module's own words, or what the host
+    /// saw.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Fault(fault) if fault.kind == FaultKind::Panicked => {
+                format!("the module panicked: {}", fault.text)
+            }
+            Self::Fault(fault) => format!("the module says: {fault}"),
+            Self::TimedOut(limit) => format!("the module did not answer within {limit:?}"),
+            Self::Unreadable(why) => format!("the module's answer cannot be read: {why}"),
+        }
+    }
+
     /// The module broke, rather than refused.
     pub fn is_breakdown(&self) -> bool {
         match self {

@@ -10,9 +10,11 @@ use privatix_plugin_api::json::hex;
 use privatix_plugin_api::manifest::{ApiRange, Manifest, PanicStrategy, Role, SECTION, unsealed};
 use sha2::{Digest, Sha256};
 
+use super::linkage;
 use super::problem::{Code, Problem};
 
-type Header = elf::FileHeader64<Endian>;
+/// The header of the files that this host can load.
+pub(super) type Header = elf::FileHeader64<Endian>;
 
 const REBUILD: &str = "build the module again: cargo build --release";
 const COPY_AGAIN: &str = "copy the library again";
@@ -29,7 +31,7 @@ const MACHINE: elf::Machine = elf::EM_RISCV;
 ///
 /// # Errors
 /// `NotElf`, `Truncated`, `MalformedElf`, `WrongArchitecture`, `NotSharedObject`, `NoManifest`,
-/// `BadManifest`, `SealBroken`.
+/// `BadManifest`, `SealBroken`, `RunPath`, `LibraryNotTrusted`.
 pub fn inspect(library: &[u8]) -> Result<Manifest, Problem> {
     let header = header(library)?;
     segments(header, library)?;
@@ -39,6 +41,7 @@ pub fn inspect(library: &[u8]) -> Result<Manifest, Problem> {
         Problem::new(Code::BadManifest, crate::chain(&error), required, REBUILD)
     })?;
     check_seal(library, section, &manifest)?;
+    linkage::check(header, library)?;
     Ok(manifest)
 }
 

@@ -25,6 +25,7 @@ use super::probe::Prober;
 use super::problem::{Code, Problem};
 use super::registry::{Registry, State};
 use super::router::Router;
+use super::trial::Trials;
 use crate::config::ModuleTimeouts;
 use crate::service::{Answer, Caller, Registration, Service};
 
@@ -59,6 +60,8 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Who serves which product.
     pub router: Arc<Router>,
+    /// Whose turn it is to come up.
+    pub(super) trials: Trials,
 }
 
 /// What the program of a standalone module is told about itself.
@@ -156,13 +159,18 @@ impl Step {
 }
 
 impl Context {
-    /// Has a package's library loaded in another process, once for each content. A standalone
-    /// module is in another process anyway.
+    /// Has a package's library loaded in another process, once for each content, unless it is set
+    /// aside. A standalone module is in another process anyway.
     ///
     /// # Errors
     /// [`NotUp`].
     pub async fn prove(&self, checked: &Checked) -> Result<(), NotUp> {
         let Some(library) = checked.library() else { return Ok(()) };
+        let aside = self.service.quarantined(&checked.content_hash).await;
+        let aside = aside.map_err(|error| NotUp::host("reading what is set aside", &error))?;
+        if let Some(aside) = aside {
+            return Err(NotUp::refused(quarantined(&checked.manifest.name, &aside.reason)));
+        }
         self.prober.probe(library).await.map_err(NotUp::refused)
     }
 
@@ -186,10 +194,37 @@ impl Context {
         };
         let earlier = self.service.open_sessions(product).await;
         let earlier = earlier.map_err(|error| NotUp::host("reading the open sessions", &error))?;
+        let record = self.service.library_record(&checked.content_hash).await;
+        let record = record.map_err(|error| NotUp::host("reading the library's record", &error))?;
+        let _turn = self.trials.turn(name, record.proven && record.deaths == 0).await;
+        let outcome = self.try_out(name, checked, library, served, &earlier).await;
+        let hash = &checked.content_hash;
+        let settled = self.service.library_settled(name, hash, outcome.is_ok()).await;
+        if let Err(error) = settled {
+            // The note that stays names it if the host dies, which is not the worst.
+            tracing::error!(module = name, error = crate::chain(&error), "a note was not removed");
+        }
+        outcome
+    }
+
+    /// What may end the host: each step is noted on disk before it is taken.
+    async fn try_out(
+        &self,
+        name: &str,
+        checked: &Checked,
+        library: &Path,
+        served: &[ClientKey],
+        earlier: &[SessionId],
+    ) -> Result<Arc<Generation>, NotUp> {
+        let product = checked.manifest.product_id;
+        self.note(name, checked, "load and create").await?;
         let generation = Arc::new(self.create(name, checked, library).await?);
-        let outcome = match generation.configure(checked.settings.clone()).await {
-            Ok(()) => self.go_on(name, product, &generation, served, &earlier).await,
-            Err(error) => Err(NotUp::command(Step::Configure, &error)),
+        let outcome = match self.configure(name, checked, &generation).await {
+            Ok(()) => match self.note(name, checked, "start").await {
+                Ok(()) => self.go_on(name, product, &generation, served, earlier).await,
+                Err(not_up) => Err(not_up),
+            },
+            Err(not_up) => Err(not_up),
         };
         if let Err(mut not_up) = outcome {
             // Whatever comes next, it is not the end: the one before is put back, or this tried again.
@@ -199,6 +234,22 @@ impl Context {
             return Err(not_up);
         }
         Ok(generation)
+    }
+
+    async fn configure(
+        &self,
+        name: &str,
+        checked: &Checked,
+        generation: &Generation,
+    ) -> Result<(), NotUp> {
+        self.note(name, checked, "configure").await?;
+        let configured = generation.configure(checked.settings.clone()).await;
+        configured.map_err(|error| NotUp::command(Step::Configure, &error))
+    }
+
+    async fn note(&self, name: &str, checked: &Checked, step: &str) -> Result<(), NotUp> {
+        let noted = self.service.library_step(name, &checked.content_hash, step).await;
+        noted.map_err(|error| NotUp::host("noting what the library is told", &error))
     }
 
     /// Takes a generation down: no more commands, last usage reported, gate closed.
@@ -344,17 +395,18 @@ impl Context {
                 return Err(NotUp::command(Step::Start, &error));
             }
             broke += usize::from(error.is_breakdown());
-            answers.push((channel, Answer::Failed(crate::chain(&error))));
+            answers.push((channel, Answer::Failed(error.told())));
             last = Some(error);
-        }
-        if let Some(error) = last.filter(|_| broke == total) {
-            return Err(NotUp::command(Step::Start, &error));
         }
         for (channel, answer) in answers {
             let saved = self.service.replayed(channel, answer).await;
             saved.map_err(|error| NotUp::host("saving an answer to start", &error))?;
         }
-        Ok(())
+        // Nobody serves the channels, and they show why.
+        match last.filter(|_| broke == total) {
+            Some(error) => Err(NotUp::command(Step::Start, &error)),
+            None => Ok(()),
+        }
     }
 
     /// Takes over from whatever served before: channels are started, those that may not be used any
@@ -399,6 +451,19 @@ impl Context {
         let closed = self.service.close_unserved(product, &served, earlier).await;
         closed.map_err(|error| NotUp::host("closing sessions that nobody serves", &error))
     }
+}
+
+/// The problem of a library that is set aside.
+fn quarantined(name: &str, reason: &str) -> Problem {
+    Problem::new(
+        Code::Quarantined,
+        reason,
+        "a library with which the host lives",
+        format!(
+            "replace the library by another build; or correct [modules.{name}] and have this one tried \
+             again: privatix module release {name}"
+        ),
+    )
 }
 
 /// One that cannot be told is taken down all the same.

@@ -16,6 +16,7 @@ pub mod generation;
 pub mod inspect;
 pub mod lifecycle;
 pub mod line;
+pub mod linkage;
 #[allow(unsafe_code)]
 pub mod load;
 pub mod manifest_file;
@@ -25,6 +26,7 @@ pub mod problem;
 pub mod registry;
 pub mod router;
 mod supervisor;
+mod trial;
 mod voice;
 mod watch;
 
@@ -42,6 +44,7 @@ use self::probe::Prober;
 use self::problem::Problem;
 use self::registry::Registry;
 use self::router::Router;
+use self::trial::Trials;
 use crate::config::Config;
 use crate::service::Service;
 
@@ -95,6 +98,7 @@ impl Modules {
             service,
             registry: Arc::clone(&registry),
             router: Arc::clone(&router),
+            trials: Trials::default(),
         };
         let (down, shutdown) = signal::channel(false);
         let delivering =
@@ -127,7 +131,7 @@ fn prepare_all(config: &Config) -> Result<(), ModulesError> {
     // Who can write there can change what is loaded.
     for path in [&config.cache_dir, &config.data_dir] {
         let meta = fs::metadata(path).map_err(|source| directory(path, source))?;
-        if let Some(problem) = package::ownership(&meta, &path.display().to_string()) {
+        if let Some(problem) = package::ownership(&meta, path) {
             return Err(ModulesError::NotOurs(problem));
         }
     }

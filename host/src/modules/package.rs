@@ -84,7 +84,7 @@ pub type Scan = BTreeMap<String, PackageFiles>;
 /// # Errors
 /// When it cannot be read; its modules go on meanwhile.
 pub fn scan(directory: &Path) -> io::Result<Scan> {
-    let directory_problem = ownership(&fs::symlink_metadata(directory)?, "the plugins directory");
+    let directory_problem = directory_problem(directory)?;
     let mut packages = Scan::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -148,15 +148,34 @@ fn part_of(file_name: &str) -> Option<(&str, Part)> {
     file_name.strip_suffix(".offering.json").map(|name| (name, Part::Offering))
 }
 
+/// What is wrong with the plugins directory. Where it is a symbolic link, the directory that the link
+/// leads to counts: a link has no mode of its own.
+fn directory_problem(directory: &Path) -> io::Result<Option<Problem>> {
+    let real = directory.canonicalize()?;
+    let shown = real.display();
+    let what = if fs::symlink_metadata(directory)?.is_symlink() {
+        format!("the plugins directory {}, a symbolic link to {shown},", directory.display())
+    } else {
+        format!("the plugins directory {shown}")
+    };
+    Ok(ownership_of(&fs::metadata(&real)?, &what, &real))
+}
+
 /// Whether a file or directory is the host's own and nobody else's to write.
-pub fn ownership(meta: &fs::Metadata, what: &str) -> Option<Problem> {
+pub fn ownership(meta: &fs::Metadata, path: &Path) -> Option<Problem> {
+    ownership_of(meta, &path.display().to_string(), path)
+}
+
+/// The same; the problem calls it by this name, and its advice by its path.
+pub fn ownership_of(meta: &fs::Metadata, what: &str, path: &Path) -> Option<Problem> {
+    let path = path.display();
     let user = nix::unistd::geteuid().as_raw();
     if meta.uid() != user && meta.uid() != 0 {
         return Some(Problem::new(
             Code::WrongOwner,
             format!("{what} belongs to user {}", meta.uid()),
             format!("owned by the host's user ({user}) or by root"),
-            format!("chown {user} {what}"),
+            format!("chown {user} {path}"),
         ));
     }
     if meta.mode() & 0o022 != 0 {
@@ -164,7 +183,7 @@ pub fn ownership(meta: &fs::Metadata, what: &str) -> Option<Problem> {
             Code::WritableByOthers,
             format!("{what} has mode {:04o}", meta.mode() & 0o7777),
             "writable by its owner alone: who can write it can take over the host",
-            format!("chmod go-w {what}"),
+            format!("chmod go-w {path}"),
         ));
     }
     None
@@ -222,6 +241,26 @@ mod tests {
         ] {
             assert_eq!(part_of(file_name), expected, "{file_name}");
         }
+    }
+
+    #[test]
+    fn linked_plugins_directory_is_judged_by_where_the_link_leads() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let home = tempfile::tempdir().expect("a directory");
+        let (real, link) = (home.path().join("real"), home.path().join("plugins"));
+        fs::create_dir(&real).expect("made");
+        symlink(&real, &link).expect("linked");
+        fs::write(real.join("libvpn.so"), "x").expect("written");
+        let problem = |mode| {
+            fs::set_permissions(&real, fs::Permissions::from_mode(mode)).expect("changed");
+            scan(&link).expect("readable")["vpn"].problem.clone()
+        };
+        assert_eq!(problem(0o755), None);
+        let found = problem(0o777).expect("others can write there");
+        assert_eq!(found.code, "WritableByOthers");
+        let real = real.canonicalize().expect("there");
+        assert_eq!(found.mend, format!("chmod go-w {}", real.display()));
+        assert!(found.found.contains("symbolic link"), "{}", found.found);
     }
 
     #[test]

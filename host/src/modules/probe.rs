@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::load;
 use super::problem::{Code, Problem};
+use super::{linkage, load};
 
 /// The hidden subcommand of the binary that is the child's side.
 pub const SUBCOMMAND: &str = "probe-module";
@@ -43,15 +43,17 @@ impl Prober {
         Self { binary: path.into(), proven: Arc::default() }
     }
 
-    /// Has the private copy loaded elsewhere.
+    /// Looks at the libraries that the private copy needs, then has it loaded elsewhere.
     ///
     /// # Errors
-    /// Those of [`load::load`], `LoadCrashed`, `LoadTimedOut`.
+    /// Those of [`linkage::needed`] and [`load::load`], `LoadCrashed`, `LoadTimedOut`.
     pub async fn probe(&self, copy: &Path) -> Result<(), Problem> {
         let proven = || self.proven.lock().unwrap_or_else(PoisonError::into_inner);
         if proven().contains(copy) {
             return Ok(());
         }
+        // Their constructors run with the first loading, in whatever process that is.
+        linkage::needed(copy, &self.binary).await?;
         self.load_elsewhere(copy).await?;
         proven().insert(copy.to_owned());
         Ok(())

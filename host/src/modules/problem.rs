@@ -108,6 +108,12 @@ codes! {
     NameMismatch,
     /// The library was altered after it was sealed.
     SealBroken,
+    /// The library names directories of other libraries (`RUNPATH`, `RPATH`).
+    RunPath,
+    /// A library that it needs can be changed by others than root.
+    LibraryNotTrusted,
+    /// This system does not have a library that it needs.
+    LibraryNotFound,
     /// Needs a newer host.
     ApiTooNew,
     /// Needs an older host.
@@ -124,6 +130,12 @@ codes! {
     BadConfiguration,
     /// Another module has this product id.
     DuplicateProduct,
+    /// The operator has switched the module off.
+    Disabled,
+    /// The library is set aside: the host died while it came up, or three times while it served.
+    Quarantined,
+    /// The host died while the library came up, and waits before it tries again.
+    Suspected,
     /// The dynamic linker refused the library.
     LoadFailed,
     /// The library crashed a process that only loaded it.

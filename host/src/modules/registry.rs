@@ -197,11 +197,17 @@ impl Registry {
         let mut inner = self.lock();
         if inner.products.get(&product).is_some_and(|holder| holder == name) {
             inner.products.remove(&product);
-            self.freed.send_modify(|count| *count += 1);
+            drop(inner);
+            self.nudge();
         }
     }
 
-    /// Changes whenever a product id is given back.
+    /// Has every module looked at that waits for something that its files do not show.
+    pub fn nudge(&self) {
+        self.freed.send_modify(|count| *count += 1);
+    }
+
+    /// Changes whenever a product id is given back, or the operator has said something of a module.
     pub fn freed(&self) -> watch::Receiver<u64> {
         self.freed.subscribe()
     }

@@ -12,6 +12,7 @@ use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::message::Health;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::copy::Quiet;
 use super::examine::{self, Checked, Form, Terms};
@@ -21,6 +22,7 @@ use super::package::PackageFiles;
 use super::problem::{Code, Problem};
 use super::registry::{State, VersionView};
 use crate::domain::back_off::back_off;
+use crate::store::StoreError;
 
 /// How soon a file that is being written is looked at again.
 const WRITER_POLL: Duration = Duration::from_millis(50);
@@ -39,8 +41,11 @@ pub(super) struct Supervisor {
     absent_since: Option<Instant>,
     quiet: Quiet,
     retry: Option<Retry>,
-    /// Another module has the product id.
-    waits_for_product: bool,
+    /// Something is in its way that the files do not show: another module that has the product id, or
+    /// the operator.
+    waits: bool,
+    /// Whether what the operator says has to be asked for.
+    asks: bool,
     mapped: HashSet<String>,
     /// Channels of the product that had to be stopped by force before this generation.
     forced_before: u64,
@@ -69,7 +74,8 @@ impl Supervisor {
             absent_since: None,
             quiet: Quiet::default(),
             retry: None,
-            waits_for_product: false,
+            waits: false,
+            asks: true,
             mapped: HashSet::new(),
             forced_before: 0,
         }
@@ -82,9 +88,10 @@ impl Supervisor {
         health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let wake = self.step().await;
+            self.context.trials.seen(&self.name);
             tokio::select! {
                 changed = self.files.changed() => if changed.is_err() { break },
-                _ = freed.changed(), if self.waits_for_product => self.examined = None,
+                _ = freed.changed() => self.asks = true,
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)),
                     if wake.is_some() => {}
                 _ = health.tick(), if self.running.is_some() => self.ask_health().await,
@@ -101,6 +108,20 @@ impl Supervisor {
             return self.absent(&files).await;
         }
         self.absent_since = None;
+        if std::mem::take(&mut self.asks) {
+            match self.is_free().await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.asks = true;
+                    self.note(State::Failed, host_failed(&error));
+                    return Some(Instant::now() + HOST_POLL);
+                }
+            }
+        }
+        if self.waits_and_is_switched_off() {
+            return None;
+        }
         if self.examined.as_ref() != Some(&files) {
             self.retry = None;
             return self.look(files).await;
@@ -110,6 +131,43 @@ impl Supervisor {
             _ => {}
         }
         self.retry.as_ref().map(|retry| retry.at)
+    }
+
+    /// Whether nothing but its files decides on the module. What runs and may not is taken down.
+    async fn is_free(&mut self) -> Result<bool, StoreError> {
+        let product = self.running.as_ref().map(|running| running.checked.manifest.product_id);
+        let standing = self.context.service.standing(&self.name, product).await?;
+        if standing.disabled {
+            self.put_aside(disabled(&self.name)).await;
+            self.examined = None;
+            return Ok(false);
+        }
+        let owner = standing.owner.filter(|owner| *owner != self.name);
+        if let (Some(owner), Some(running)) = (owner, &self.running) {
+            let checked = &running.checked;
+            let product = checked.manifest.product_id;
+            let problem = duplicate(product, &checked.form, &owner, &self.name);
+            self.put_aside(problem).await;
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.waits) {
+            self.examined = None;
+        }
+        Ok(true)
+    }
+
+    /// Takes down what runs, and shows why nothing does.
+    async fn put_aside(&mut self, problem: Problem) {
+        self.end(State::Refused).await;
+        (self.waits, self.retry) = (true, None);
+        self.note(State::Refused, problem);
+    }
+
+    /// Nothing is looked at as long as the module is switched off.
+    fn waits_and_is_switched_off(&self) -> bool {
+        let view = self.waits.then(|| self.context.registry.get(&self.name)).flatten();
+        let problem = view.and_then(|view| view.problem);
+        problem.is_some_and(|problem| problem.code == Code::Disabled.to_string())
     }
 
     async fn look(&mut self, files: PackageFiles) -> Option<Instant> {
@@ -169,17 +227,48 @@ impl Supervisor {
         if self.running.as_ref().is_some_and(|running| running.checked.same_as(&checked)) {
             return self.complete(checked).await;
         }
-        let product = checked.manifest.product_id;
-        let claimed = self.context.registry.claim(product, &self.name);
-        self.waits_for_product = claimed.is_err();
-        if let Err(holder) = claimed {
-            let problem = duplicate(&checked, &holder);
-            return self.note(State::Refused, problem);
+        match self.claim(&checked).await {
+            Err(error) => {
+                self.note(State::Failed, host_failed(&error));
+                self.retry = Some(Retry::after(attempts, checked));
+                return;
+            }
+            Ok(Err(holder)) => {
+                self.waits = true;
+                let problem =
+                    duplicate(checked.manifest.product_id, &checked.form, &holder, &self.name);
+                return self.note(State::Refused, problem);
+            }
+            Ok(Ok(deaths)) if attempts == 0 && deaths > 1 => {
+                // The others serve meanwhile.
+                let retry = Retry::after(deaths - 1, Arc::clone(&checked));
+                self.note(State::Failed, suspected(deaths));
+                self.retry = Some(retry);
+                self.context.registry.release(checked.manifest.product_id, &self.name);
+                return;
+            }
+            Ok(Ok(_)) => {}
         }
         match self.running.take() {
             Some(old) => self.replace(old, checked, attempts).await,
             None => self.start(checked, attempts).await,
         }
+    }
+
+    /// Takes the product for the module, unless it belongs to another one: the first module that was
+    /// registered with it has it, whether it is here or not, until the operator says otherwise. Returns
+    /// how often in a row the host has died while this library came up.
+    async fn claim(&self, checked: &Checked) -> Result<Result<u32, String>, StoreError> {
+        let (context, product) = (&self.context, checked.manifest.product_id);
+        let standing = context.service.standing(&self.name, Some(product)).await?;
+        if let Some(owner) = standing.owner.filter(|owner| *owner != self.name) {
+            return Ok(Err(owner));
+        }
+        if let Err(holder) = context.registry.claim(product, &self.name) {
+            return Ok(Err(holder));
+        }
+        let record = context.service.library_record(&checked.content_hash).await?;
+        Ok(Ok(record.deaths))
     }
 
     /// Takes the files of what runs already. A buyer's module is up without its offering template;
@@ -204,6 +293,7 @@ impl Supervisor {
             Ok(running) => self.serve(running),
             Err(not_up) => {
                 self.context.registry.release(checked.manifest.product_id, &self.name);
+                self.waits = not_up.problem.code == Code::Quarantined.to_string();
                 self.enter(not_up.state, Some(not_up.problem), &checked);
                 self.retry = not_up.retry.then(|| Retry::after(attempts, checked));
             }
@@ -221,6 +311,7 @@ impl Supervisor {
         if let Err(not_up) = self.context.prove(&new).await {
             self.give_back_unless_shared(&new, &old.checked);
             self.running = Some(old);
+            self.waits = not_up.problem.code == Code::Quarantined.to_string();
             self.note_candidate(not_up.state, not_up.problem, &new);
             self.retry = not_up.retry.then(|| Retry::after(attempts, new));
             return;
@@ -286,7 +377,7 @@ impl Supervisor {
     async fn absent(&mut self, files: &PackageFiles) -> Option<Instant> {
         self.examined = None;
         self.retry = None;
-        self.waits_for_product = false;
+        (self.waits, self.asks) = (false, true);
         if self.running.is_some() {
             let since = *self.absent_since.get_or_insert_with(Instant::now);
             let until = since + self.context.removal_grace;
@@ -419,18 +510,45 @@ fn version(checked: &Checked) -> VersionView {
     }
 }
 
-fn duplicate(checked: &Checked, holder: &str) -> Problem {
+fn duplicate(product: Uuid, form: &Form, holder: &str, name: &str) -> Problem {
     Problem::new(
         Code::DuplicateProduct,
-        format!("product id {} belongs to the module {holder:?}", checked.manifest.product_id),
+        format!("product id {product} belongs to the module {holder:?}"),
         "a product id of its own",
         format!(
-            "remove one of the two modules, or give this one a new id{} (it is taken up by itself \
-             when {holder:?} is gone)",
-            match checked.form {
+            "give this module a new id{}; or, if it is to have the product with all channels: \
+             privatix product transfer {product} {name}",
+            match form {
                 Form::InProcess { .. } => " and build it again",
                 Form::Standalone => " in its NAME.module.json",
             }
         ),
+    )
+}
+
+fn disabled(name: &str) -> Problem {
+    Problem::new(
+        Code::Disabled,
+        "switched off by the operator",
+        "a module that is switched on",
+        format!("privatix module enable {name}"),
+    )
+}
+
+fn suspected(deaths: u32) -> Problem {
+    Problem::new(
+        Code::Suspected,
+        format!("the host died {deaths} times in a row while this library came up"),
+        "a library with which the host lives",
+        "wait: it is tried again by itself, after the other modules; see the log of the host's last runs",
+    )
+}
+
+fn host_failed(error: &StoreError) -> Problem {
+    Problem::new(
+        Code::HostFailed,
+        crate::chain(error),
+        "a database in working order",
+        "see the host's log; it tries again by itself",
     )
 }

@@ -39,10 +39,15 @@ pub(super) async fn run(
     let mut flock =
         Flock { context, shutdown: shutdown.clone(), files: HashMap::new(), tasks: JoinSet::new() };
     let mut unread = Condition::new("the plugins directory cannot be read");
+    let mut first = true;
     loop {
         eyes.open();
         // Running modules go on: a directory that cannot be read is not an empty one.
         if let Some(scan) = unread.note(package::scan(&directory)) {
+            if std::mem::take(&mut first) {
+                let modules = scan.iter().filter(|(_, files)| files.is_module());
+                flock.context.trials.expect(modules.map(|(name, _)| name.clone()));
+            }
             flock.hand_out(scan);
         }
         tokio::time::sleep(BREATH).await;

@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
+use uuid::Uuid;
 
-use super::view::{ProductView, TemplateView};
+use super::view::{ProductView, TemplateView, Transfer};
 use crate::exchange::peer::Peer;
 use crate::modules::registry::{self, ModuleView, Registry};
 use crate::modules::{self};
-use crate::service::{NewToken, Refused, Service};
+use crate::service::{self, NewToken, Refused, Service};
 use crate::store::{Store, Trouble};
 
 /// What the requests are answered from.
@@ -49,7 +50,11 @@ fn routes(api: Api) -> Router {
         .route("/v1/modules", get(modules))
         .route("/v1/modules/{name}", get(module))
         .route("/v1/modules/{name}/token", post(token))
+        .route("/v1/modules/{name}/disable", post(disable))
+        .route("/v1/modules/{name}/enable", post(enable))
+        .route("/v1/modules/{name}/release", post(release))
         .route("/v1/products", get(products))
+        .route("/v1/products/{id}/transfer", post(transfer))
         .route("/v1/templates", get(templates))
         .route("/v1/templates/{hash}", get(template))
         .merge(super::trade::routes())
@@ -98,6 +103,37 @@ async fn token(
             Err(Refused::new("NotRunning", text).into())
         }
     }
+}
+
+async fn disable(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<()>, Failure> {
+    if api.registry.get(&name).is_none() {
+        return Err(Refused::not_found(format!("no module is called {name:?}")).into());
+    }
+    service::module_switch(&api.store, &name, true).await?;
+    api.registry.nudge();
+    Ok(Json(()))
+}
+
+async fn enable(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<()>, Failure> {
+    service::module_switch(&api.store, &name, false).await?;
+    api.registry.nudge();
+    Ok(Json(()))
+}
+
+async fn release(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<()>, Failure> {
+    service::module_release(&api.store, &name).await?;
+    api.registry.nudge();
+    Ok(Json(()))
+}
+
+async fn transfer(
+    State(api): State<Api>,
+    Path(id): Path<Uuid>,
+    Json(Transfer { module }): Json<Transfer>,
+) -> Result<Json<()>, Failure> {
+    service::product_transfer(&api.store, id, &module).await?;
+    api.registry.nudge();
+    Ok(Json(()))
 }
 
 async fn products(State(api): State<Api>) -> Result<Json<Vec<ProductView>>, Failure> {

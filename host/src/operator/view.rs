@@ -53,6 +53,13 @@ impl From<ProductRow> for ProductView {
     }
 }
 
+/// To whom a product goes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The module's name.
+    pub module: String,
+}
+
 /// A template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::Service;
 use super::channel::ChannelError;
 use crate::clock::{self, UnixSeconds};
-use crate::domain::back_off::back_off;
-use crate::domain::status::{Effect, Event};
-use crate::store::{PendingCommand, StoreError, Txn};
+use crate::domain::present::clip;
+use crate::domain::status::Event;
+use crate::store::{ChannelRow, PendingCommand, StoreError, Txn};
 
 /// How often a module is told to stop before its silence counts as an answer.
 const STOPS: u32 = 3;
@@ -123,30 +123,33 @@ impl Service {
         command: &PendingCommand,
         answer: Answer,
     ) -> Result<(), ChannelError> {
-        let now = clock::unix_now();
-        if let Answer::Failed(reason) = answer {
-            let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
-            tracing::warn!(channel = %command.channel, reason, "start failed");
-            if row.state.status == Status::Activating {
-                if txn.channel_command_done(command.channel, command.number).await? {
-                    self.apply(txn, &row, Event::ActivationTimedOut, "start failed").await?;
-                }
-                return Ok(());
-            }
-            // It is active: the service goes on as it was until this succeeds.
-            let due = now + back_off(command.attempts + 1).as_secs();
-            return Ok(txn.channel_command_again(command.channel, command.number, due).await?);
-        }
         let Some(row) = txn.channel_find(command.channel).await? else { return Ok(()) };
         if matches!(answer, Answer::Told) && row.state.status == Status::Activating {
-            let due = now + START_AGAIN;
+            let due = clock::unix_now() + START_AGAIN;
             return Ok(txn.channel_command_again(command.channel, command.number, due).await?);
         }
         let newest = txn.channel_command_done(command.channel, command.number).await?;
-        if newest && matches!(answer, Answer::Ready) {
-            self.apply(txn, &row, Event::Ready, "started").await?;
+        match answer {
+            _ if !newest => {}
+            Answer::Ready => {
+                self.apply(txn, &row, Event::Ready, "started").await?;
+            }
+            Answer::Failed(why) => self.start_failed(txn, &row, &why).await?,
+            Answer::Later | Answer::Told | Answer::Stopped | Answer::NoModule => {}
         }
         Ok(())
+    }
+
+    /// The channel rests, with the module's own words, until it is tried again.
+    async fn start_failed(
+        &self,
+        txn: &mut Txn,
+        row: &ChannelRow,
+        why: &str,
+    ) -> Result<(), ChannelError> {
+        tracing::warn!(channel = %row.id, why, "start failed");
+        let reason = format!("start failed: {}", clip(why));
+        self.apply(txn, row, Event::StartFailed, &reason).await.map(drop)
     }
 
     async fn stopped(
@@ -235,22 +238,16 @@ impl Service {
     pub async fn replayed(&self, channel: ClientKey, answer: Answer) -> Result<(), StoreError> {
         let mut txn = self.inner.store.begin().await?;
         let Some(row) = txn.channel_find(channel).await? else { return Ok(()) };
-        match answer {
-            // To be told once more by the outbox, with back-off and consequences; unless it is to be
-            // stopped by now, which must not be forgotten over this.
-            Answer::Failed(_) if row.state.status.allows_use() => {
-                txn.channel_command(channel, Effect::Start, clock::unix_now()).await?;
-            }
-            Answer::Ready => match self.apply(&mut txn, &row, Event::Ready, "started").await {
-                Ok(_) => {}
-                Err(ChannelError::Store(error)) => return Err(error),
-                Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
-            },
-            Answer::Failed(_)
-            | Answer::Later
-            | Answer::Told
-            | Answer::Stopped
-            | Answer::NoModule => {}
+        let outcome = match answer {
+            Answer::Ready => self.apply(&mut txn, &row, Event::Ready, "started").await.map(drop),
+            // Without effect where it is to be stopped by now.
+            Answer::Failed(why) => self.start_failed(&mut txn, &row, &why).await,
+            Answer::Later | Answer::Told | Answer::Stopped | Answer::NoModule => Ok(()),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(ChannelError::Store(error)) => return Err(error),
+            Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
         }
         self.commit(txn).await
     }

@@ -16,7 +16,8 @@ use crate::clock::UnixSeconds;
 use crate::domain::account::Account;
 use crate::domain::identity::PublicKey;
 use crate::domain::present::{self, Line};
-use crate::store::{ChannelRow, SessionRow};
+use crate::domain::status;
+use crate::store::{ChangeRow, ChannelRow, SessionRow};
 
 /// A channel as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,10 +52,34 @@ pub struct ChannelView {
     /// The client: what keeps it from going on at its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What last kept it from being active, as long as the history goes back; only when one channel
+    /// is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<ChangeView>,
+    /// Its changes of status and holds, oldest first, the last 50 of them; only when one channel is
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<ChangeView>,
     /// What its module says a user should know, by name; only when one channel is asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub service: BTreeMap<String, String>,
 }
+
+/// A change of a channel's status or holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// When, Unix time.
+    pub at: UnixSeconds,
+    /// The status from then on.
+    pub status: Status,
+    /// The holds from then on.
+    pub holds: Vec<String>,
+    /// Why, with the words of the module or of the other party where it was theirs.
+    pub reason: String,
+}
+
+/// How many changes of a channel are shown.
+const HISTORY: u32 = 50;
 
 /// A session as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,9 +134,12 @@ impl Service {
         let billing = self.inner.store.billing_some(&[channel]).await?.pop();
         let billing = billing.ok_or_else(unknown)?;
         let money = self.money_in_full(&billing).await?;
-        let mut view = view(row, name, billing.usage, money);
-        view.progress = self.inner.progress.get(&channel.to_string());
-        Ok(view)
+        let changes = self.inner.store.channel_changes(channel, HISTORY).await?;
+        let at = status::trouble(changes.iter().map(|change| change.state));
+        let trouble = at.and_then(|at| changes.get(at)).cloned().map(change);
+        let history = changes.into_iter().rev().map(change).collect();
+        let progress = self.inner.progress.get(&channel.to_string());
+        Ok(ChannelView { progress, trouble, history, ..view(row, name, billing.usage, money) })
     }
 
     /// A channel's access message as its template has it shown.
@@ -165,6 +193,8 @@ fn view(row: ChannelRow, product: String, usage: u64, money: Option<MoneyView>) 
         id: row.id,
         product,
         product_id: row.product,
+        trouble: None,
+        history: Vec::new(),
         service: BTreeMap::new(),
         offering: row.offering,
         peer: peer.unwrap_or(row.peer),
@@ -178,6 +208,11 @@ fn view(row: ChannelRow, product: String, usage: u64, money: Option<MoneyView>) 
         access_serial: row.access_serial,
         progress: None,
     }
+}
+
+fn change(row: ChangeRow) -> ChangeView {
+    let ChangeRow { at, state, reason } = row;
+    ChangeView { at, status: state.status, holds: Account::words(state.holds), reason }
 }
 
 fn session(row: SessionRow) -> SessionView {

@@ -65,6 +65,17 @@ pub struct PendingCommand {
     pub attempts: u32,
 }
 
+/// A change of a channel's status or holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeRow {
+    /// When.
+    pub at: UnixSeconds,
+    /// Status and holds from then on.
+    pub state: ChannelState,
+    /// Why.
+    pub reason: String,
+}
+
 /// A channel's new state and everything that goes with it.
 #[derive(Debug, Clone)]
 pub struct StateChange<'a> {
@@ -122,6 +133,23 @@ impl Store {
     pub async fn channel_find(&self, id: ClientKey) -> Result<Option<ChannelRow>> {
         let found = sqlx::query(GET).bind(id.0).fetch_optional(&self.pool).await;
         found.map_err(StoreError::at("reading a channel"))?.as_ref().map(row).transpose()
+    }
+
+    /// The newest changes of a channel's status or holds, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_changes(&self, id: ClientKey, limit: u32) -> Result<Vec<ChangeRow>> {
+        let sql = "SELECT at, status, holds, reason FROM channel_changes WHERE channel = $1 \
+                   ORDER BY at DESC, rowid DESC LIMIT $2";
+        let rows = sqlx::query(sql).bind(id.0).bind(i64::from(limit)).fetch_all(&self.pool).await;
+        let rows = rows.map_err(StoreError::at("reading a channel's history"))?;
+        let read = |row: &SqliteRow| {
+            let at = row.try_get("at").map(from_db)?;
+            Ok(ChangeRow { at, state: state(row)?, reason: row.try_get("reason")? })
+        };
+        let changes = rows.iter().map(read).collect::<std::result::Result<_, sqlx::Error>>();
+        changes.map_err(StoreError::at("reading a channel's history"))
     }
 
     /// What modules have to be told by now, what is longest due first.

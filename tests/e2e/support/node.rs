@@ -86,6 +86,16 @@ impl Node {
         wait_for("the host's socket", || self.get::<Vec<ModuleView>>("/v1/modules"));
     }
 
+    /// Runs the host, which is expected to end soon, whatever it is asked.
+    pub(crate) fn run_to_the_end(&mut self) -> ExitStatus {
+        assert!(self.child.is_none(), "already running");
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log");
+        let mut command = self.command(&["run"]);
+        command.stderr(log).stdout(Stdio::null());
+        self.child = Some(command.spawn().expect("started"));
+        self.ended()
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }

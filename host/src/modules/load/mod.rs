@@ -1,9 +1,11 @@
-//! Brings a library into the process, and asks the kernel about writers: all of the host's unsafe.
+//! Brings a library into the process, asks the kernel about writers, and notes how a module ends the
+//! process: all of the host's unsafe.
 //!
 //! Only private copies that passed inspection come here, each under a path made of its content: a
 //! second library under one path would silently be the first one again. Nothing is ever unloaded,
 //! because thread-local destructors of a module would run code that is gone.
 
+mod last_words;
 mod lease;
 
 use std::path::Path;
@@ -12,6 +14,7 @@ use abi_stable::library::{LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use privatix_plugin_api::abi::{AbiHeaderRef, ModuleRootRef};
 
+pub use self::last_words::{LastWords, watch};
 pub use self::lease::{Lease, NoLease};
 use super::problem::{Code, Problem};
 

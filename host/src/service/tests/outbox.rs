@@ -202,22 +202,47 @@ async fn an_answer_to_a_replaced_command_is_without_effect() {
     assert_eq!(forced(&world), 0);
 }
 
+/// Active means that a module serves the channel now.
 #[tokio::test]
-async fn a_start_that_fails_while_active_leaves_the_service_as_it_is() {
+async fn start_that_fails_while_active_adds_the_hold_fault() {
     let world = World::new(Role::Client).await;
     let channel = active(&world).await;
     let mut txn = world.store.begin().await.expect("begun");
     txn.channel_command(channel, Effect::Start, clock::unix_now()).await.expect("noted");
     txn.commit().await.expect("committed");
-    for attempts in 1..=3 {
-        answer(&world, channel, failed()).await;
-        let told = world.pending(channel).await.expect("a start");
-        assert_eq!((told.start, told.attempts), (true, attempts));
-        assert!(!is_due(&world, channel).await);
-        assert_eq!(world.state(channel).await, "active");
-    }
-    answer(&world, channel, Answer::Ready).await;
-    assert_eq!((world.state(channel).await.as_str(), world.told(channel).await), ("active", "-"));
+    answer(&world, channel, failed()).await;
+    let told = (world.state(channel).await, world.told(channel).await);
+    assert_eq!(told, ("suspending+fault".to_owned(), "stop"));
+    // Whose words they are stays with them.
+    assert_eq!(world.row(channel).await.reason, "start failed: silence");
+    assert!(world.row(channel).await.fault_until.is_some(), "it is tried again");
+}
+
+#[tokio::test]
+async fn channel_shows_its_history_and_what_last_kept_it_from_being_active() {
+    let world = World::new(Role::Client).await;
+    let channel = active(&world).await;
+    event(&world, channel, Event::HoldAdded(Hold::Payment)).await;
+    let words = "the module says: channel 4 carries everything already; set `routes`\n\u{202e}";
+    world.service.replayed(channel, failed()).await.expect("saved");
+    event(&world, channel, Event::HoldRemoved(Hold::Payment)).await;
+    let session = world.sessions(channel).await[0].id;
+    let stop =
+        privatix_plugin_api::message::CoreRequest::StopSession { client_key: channel, session };
+    assert_eq!(world.said(stop).await, "activating");
+    answer(&world, channel, Answer::Failed(words.into())).await;
+    let view = world.service.channel_view(channel).await.expect("a channel");
+    let trouble = view.trouble.expect("a reason");
+    assert_eq!((trouble.status, trouble.holds), (Status::Suspending, vec!["fault".to_owned()]));
+    let shown = "start failed: the module says: channel 4 carries everything already; set `routes`";
+    assert_eq!(trouble.reason, format!("{shown}\\n\\u{{202e}}"));
+    let states: Vec<_> = view.history.iter().map(|change| change.status.as_str()).collect();
+    let end = ["activating", "active", "suspending", "suspending", "activating", "suspending"];
+    assert!(states.ends_with(&end), "{states:?}");
+    assert!(view.history.is_sorted_by_key(|change| change.at));
+    let all = world.service.channel_views().await.expect("channels");
+    let listed = all.iter().find(|view| view.id == channel).expect("listed");
+    assert_eq!((listed.history.len(), &listed.trouble), (0, &None), "a list stays short");
 }
 
 /// A module that has come up is told of its live channels beside the outbox; what stands there by
@@ -227,7 +252,7 @@ async fn what_a_module_answers_on_coming_up_replaces_no_stop() {
     for (command, answered, then, told) in [
         (None, Answer::Ready, "active", "-"),
         (None, Answer::Later, "active", "-"),
-        (None, failed(), "active", "start"),
+        (None, failed(), "suspending+fault", "stop"),
         (Some(Event::Suspend), failed(), "suspending+user", "stop"),
         (Some(Event::Suspend), Answer::Ready, "suspending+user", "stop"),
         (Some(Event::Terminate), failed(), "terminating", "stop"),

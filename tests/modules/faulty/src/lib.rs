@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::fault::{Fault, block};
+use crate::fault::{Fault, block, segfault};
 use crate::meter::Meter;
 
 /// `[modules.<name>]`.
@@ -76,6 +76,7 @@ impl ServiceModule for Faulty {
             Fault::CreateFails => return Err("create was asked to fail".into()),
             Fault::CreateHangs => block(),
             Fault::CreateAborts => std::process::abort(),
+            Fault::CreateExits => std::process::exit(0),
             _ => {}
         }
         let (settings, serving) = (OnceLock::new(), Mutex::default());
@@ -92,6 +93,8 @@ impl ServiceModule for Faulty {
             Fault::ConfigurePanics => panic!("configure was asked to panic"),
             Fault::ConfigureFails => return Err("configure was asked to fail".into()),
             Fault::ConfigureHangs => std::future::pending().await,
+            Fault::ConfigureAborts => std::process::abort(),
+            Fault::ConfigureExits => std::process::exit(0),
             Fault::LogsMuch => (0..10_000).for_each(|number| tracing::info!(number, "chatter")),
             _ => {}
         }
@@ -105,6 +108,9 @@ impl ServiceModule for Faulty {
             Fault::StartFails => return Err("start was asked to fail".into()),
             Fault::StartHangs => std::future::pending().await,
             Fault::StartBlocks => block(),
+            Fault::StartAborts => std::process::abort(),
+            Fault::StartExits => std::process::exit(0),
+            Fault::StartSegfaults => segfault(),
             _ => {}
         }
         let mut serving = self.serving.lock().await;
@@ -149,6 +155,7 @@ impl ServiceModule for Faulty {
 
     async fn health(&self) -> Health {
         match self.fault() {
+            Fault::HealthAborts => std::process::abort(),
             Fault::HealthUnhealthy => Health::Unhealthy("was asked to be unhealthy".into()),
             _ => Health::Healthy,
         }
