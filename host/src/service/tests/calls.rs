@@ -105,9 +105,9 @@ async fn every_call_in_every_status() {
             ["", "", "", "suspended", "", "terminated", ""],
         ),
     ];
-    for (role, own) in [(Role::Agent, agent), (Role::Client, client)] {
+    for (role, own) in [(Role::Agent, &agent[..]), (Role::Client, &client[..])] {
         let world = World::new(role).await;
-        for (word, said, then) in own.into_iter().chain(both) {
+        for (word, said, then) in own.iter().copied().chain(both) {
             for ((status, said), then) in Status::ALL.into_iter().zip(said).zip(then) {
                 let then = if then.is_empty() { status.as_str() } else { then };
                 check(&world, word, status, &format!("{said}; {then}; -")).await;

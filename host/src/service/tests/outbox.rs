@@ -6,7 +6,7 @@ use privatix_plugin_api::message::{ClientKey, Status, StopReason};
 use super::world::{MINE, World, total};
 use crate::clock;
 use crate::domain::status::{ChannelState, Effect, Event, Hold, Holds};
-use crate::service::Answer;
+use crate::service::{Answer, ListQuery};
 use crate::store::StateChange;
 
 fn failed() -> Answer {
@@ -240,7 +240,7 @@ async fn channel_shows_its_history_and_what_last_kept_it_from_being_active() {
     let end = ["activating", "active", "suspending", "suspending", "activating", "suspending"];
     assert!(states.ends_with(&end), "{states:?}");
     assert!(view.history.is_sorted_by_key(|change| change.at));
-    let all = world.service.channel_views().await.expect("channels");
+    let all = world.service.channel_views(&ListQuery::default()).await.expect("channels");
     let listed = all.iter().find(|view| view.id == channel).expect("listed");
     assert_eq!((listed.history.len(), &listed.trouble), (0, &None), "a list stays short");
 }
