@@ -393,8 +393,8 @@ fn advice_fits_what_was_found() {
     let advice = |fault: &str, id: &str| {
         let (report, _) = checked(fault, &["--only", id]);
         let value: Value = serde_json::from_str(&report.text).expect("JSON");
-        let cases = value["cases"].as_array().expect("cases").iter();
-        let case = cases.filter(|case| case["id"] == id).next_back().cloned().expect("the case");
+        let mut cases = value["cases"].as_array().expect("cases").iter();
+        let case = cases.rfind(|case| case["id"] == id).cloned().expect("the case");
         format!("{} | {}", case["why"].as_str().unwrap_or_default(), case["mend"])
     };
     let crash = advice("create-segfaults", "abi.create");

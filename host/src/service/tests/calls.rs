@@ -182,6 +182,7 @@ fn about(request: CoreRequest, client_key: ClientKey) -> CoreRequest {
             CoreRequest::AuthClient { client_key, password }
         }
         CoreRequest::GetAccess { .. } => CoreRequest::GetAccess { client_key },
+        CoreRequest::HoldChannel { reason, .. } => CoreRequest::HoldChannel { client_key, reason },
         CoreRequest::ServiceReady { .. } => CoreRequest::ServiceReady { client_key },
         CoreRequest::StartSession { .. } => start_session(client_key),
         CoreRequest::UpdateSession { session, usage, .. } => {
