@@ -153,7 +153,12 @@ impl Client {
             Some((host, port)) => resolve(host, *port, Vec::new()).await.ok().map(|a| (a, *port)),
             None => None,
         };
-        if let Some(address) = addresses.iter().find(|address| !is_host_address(**address)) {
+        // What the user has named may be reached as it is, also where it is this machine.
+        let named = |address: &IpAddr| {
+            self.settings.allow_networks.iter().any(|network| network.contains(address))
+        };
+        let strange = |address: &&IpAddr| !is_host_address(**address) && !named(address);
+        if let Some(address) = addresses.iter().find(strange) {
             let (host, address) = (profile.host.clone(), *address);
             return Err(StartError::BadAddress { host, address }.into());
         }

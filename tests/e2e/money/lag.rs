@@ -1,4 +1,4 @@
-//! A client that stops paying: held at the lag of its terms, and released without help.
+//! A client that stops paying: its use waits at the lag of its terms, and goes on without help.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use super::deal::{Deal, Download, MIB, POSTPAID, PREPAID};
 use crate::support::gate::Way;
 use crate::support::{Package, wait_for};
 
-/// What the agent bears before it suspends: a lag of two units at ten each.
+/// What the agent bears before use waits: a lag of two units at ten each.
 const BORNE: u64 = 20;
 
 #[test]
-fn unpaid_use_is_suspended_at_the_lag_and_goes_on_once_it_is_paid() {
+fn unpaid_use_waits_at_the_lag_and_goes_on_once_it_is_paid() {
     let deal = Deal::proxy(POSTPAID);
     deal.fetch(MIB).expect("fetched");
     deal.agree(MIB);
@@ -30,37 +30,13 @@ fn unpaid_use_is_suspended_at_the_lag_and_goes_on_once_it_is_paid() {
         assert!(money.cost - money.paid <= BORNE, "{money:?}");
         assert_eq!((view.status, &view.holds[..]), (Status::Active, &[][..]), "{money:?}");
     }
-    let mut download = Download::begin(&deal);
-    let mut got = 0;
-    while download.read(MIB / 8).is_ok() {
-        got += 1;
-        assert!(got < 1_000, "traffic goes on and on");
-    }
-    let view = deal.pair.agent.wait_channel(deal.channel, Status::Suspended);
-    assert_eq!(view.holds, ["payment"]);
-    let money = view.money.expect("money");
-    assert!(money.cost - money.paid > BORNE, "{money:?}");
-    assert!(deal.fetch(1).is_err(), "no traffic while it is held");
-    // Its client says so, and why.
-    wait_for("the client to know", || {
-        let money = deal.client_money();
-        let said = money.agent?;
-        (said.holds == ["payment"] && money.retry.is_some()).then_some(())
-    });
+    waits_for_payment(&deal, paid + BORNE);
+    // Its client says why.
+    wait_for("the client to know", || deal.client_money().retry.is_some().then_some(()));
     let shown = deal.pair.client.privatix(&["channel", "show", &deal.channel.to_string()]);
     let shown = String::from_utf8(shown.stdout).expect("UTF-8");
-    for words in ["held for payment", "times in vain"] {
-        assert!(shown.contains(words), "{words} in {shown}");
-    }
-    let shown = deal.pair.agent.privatix(&["channel", "show", &deal.channel.to_string()]);
-    let shown = String::from_utf8(shown.stdout).expect("UTF-8");
-    assert!(shown.contains("held until"), "{shown}");
-
-    deal.gate.set(Way::Open);
-    deal.pair.agent.wait_channel(deal.channel, Status::Active);
-    wait_for("traffic to flow again", || deal.fetch(MIB / 8).ok());
-    deal.settled();
-    assert!(deal.pair.agent.channel(deal.channel).holds.is_empty());
+    assert!(shown.contains("times in vain"), "{shown}");
+    goes_on(&deal);
 }
 
 #[test]
@@ -70,15 +46,45 @@ fn what_is_paid_in_advance_can_be_used_and_no_more() {
     deal.gate.set(Way::Silent);
     let paid = deal.agent_money().paid;
     assert_eq!(paid, 20);
-    let mut download = Download::begin(&deal);
-    while download.read(MIB / 8).is_ok() {}
-    let view = deal.pair.agent.wait_channel(deal.channel, Status::Suspended);
-    let money = view.money.expect("money");
-    assert_eq!((&view.holds[..], money.paid), (&["payment".to_owned()][..], paid));
-    assert!(money.cost >= paid, "{money:?}");
+    // The last coin is not used up: with it the channel would be held.
+    waits_for_payment(&deal, paid - 1);
+    goes_on(&deal);
+}
+
+/// A download is carried until its use costs that much, and not a coin further: it waits, and is not
+/// cut.
+fn waits_for_payment(deal: &Deal, cost: u64) {
+    let mut download = Download::begin(deal);
+    // Ends when this side closes the connection, which waits for bytes until then.
+    let connection = download.0.try_clone().expect("another handle");
+    let reader = std::thread::spawn(move || while download.read(MIB / 8).is_ok() {});
+    let used = wait_for("all that may be used to be used", || {
+        let view = deal.pair.agent.channel(deal.channel);
+        let money = view.money.expect("money");
+        assert!(money.cost <= cost, "{money:?}");
+        (money.cost == cost).then(|| deal.pair.agent.channel(deal.channel).usage)
+    });
+    // Whatever else is reported from now on, it is no more than a beginning of the next coin.
+    let sessions = deal.pair.agent.sessions(deal.channel);
+    let view = deal.pair.agent.channel(deal.channel);
+    assert_eq!((view.status, &view.holds[..]), (Status::Active, &[][..]), "{sessions:?}");
+    assert!(
+        deal.pair.agent.channel(deal.channel).usage <= used + MIB / 10,
+        "{} after {used}",
+        deal.pair.agent.channel(deal.channel).usage
+    );
+    assert!(!reader.is_finished(), "the download was cut");
+    connection.shutdown(std::net::Shutdown::Both).expect("closed");
+    reader.join().expect("the reader ends");
+}
+
+/// The payment comes, and with it traffic, without help.
+fn goes_on(deal: &Deal) {
     deal.gate.set(Way::Open);
-    deal.pair.agent.wait_channel(deal.channel, Status::Active);
     wait_for("traffic to flow again", || deal.fetch(MIB / 8).ok());
+    deal.settled();
+    let view = deal.pair.agent.channel(deal.channel);
+    assert_eq!((view.status, &view.holds[..]), (Status::Active, &[][..]));
 }
 
 #[test]

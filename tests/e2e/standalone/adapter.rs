@@ -300,6 +300,9 @@ fn the_offering_and_the_endpoint_have_the_fields_that_adapters_know() {
         .expect("an offering");
     let id: Uuid = answer["id"].take().as_str().expect("an id").parse().expect("a UUID");
     assert!(!id.is_nil());
+    // A field that adapters of this spelling do not know, and pass over.
+    let credit = answer.as_object_mut().and_then(|offering| offering.remove("credit"));
+    assert!(credit.is_some_and(|credit| credit.is_u64()), "{answer}");
     let message = &offering.message;
     let expected = json!({
         "id": null, "isLocal": true, "ipType": "", "template": message["templateHash"],

@@ -82,7 +82,8 @@ fn a_program_that_dies_while_it_serves_is_named_as_dead() {
     // Ends by a signal once it has subscribed for a while.
     let script = "python3 docs/standalone/parrot.py \"$1\" & sleep 1; kill -9 $!; kill -9 $$";
     let command = ["sh", "-c", script, "sh", "{http}"];
-    let words = ["docs/standalone/parrot.module.json", "--only", "agent.asks"];
+    // A case that takes longer than the program lives.
+    let words = ["docs/standalone/parrot.module.json", "--only", "together.suspend"];
     let (output, text) = check(&words, &command);
     assert!(!output.status.success(), "{text}");
     assert!(text.contains("the program was ended by the signal SIGKILL"), "{text}");
