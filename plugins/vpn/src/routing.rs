@@ -273,18 +273,22 @@ pub(crate) fn check_address(
     Ok(())
 }
 
-/// The networks of this machine's devices, but for those of tunnels.
-pub(crate) async fn local_networks() -> Result<Vec<(String, ipnet::Ipv4Net)>, RunError> {
-    let shown = run::run("ip", &["-4", "-j", "address", "show"]).await?;
-    Ok(networks(&shown))
+/// The networks of this machine's devices, but for those of this module's tunnels. Where the agent's
+/// server is on this machine too, its device is one of the tunnel's two ends, and left out likewise.
+pub(crate) async fn local_networks(
+    server_is_here: bool,
+) -> Result<Vec<(String, ipnet::Ipv4Net)>, RunError> {
+    let shown = run::run("ip", &["-4", "-d", "-j", "address", "show"]).await?;
+    Ok(networks(&shown, server_is_here))
 }
 
-fn networks(shown: &str) -> Vec<(String, ipnet::Ipv4Net)> {
+fn networks(shown: &str, without_tunnels: bool) -> Vec<(String, ipnet::Ipv4Net)> {
     let links: serde_json::Value = serde_json::from_str(shown).unwrap_or_default();
     let mut found = Vec::new();
     for link in links.as_array().into_iter().flatten() {
         let name = link["ifname"].as_str().unwrap_or_default();
-        if name.starts_with(super::DEVICES) {
+        let tunnel = without_tunnels && link["linkinfo"]["info_kind"] == "tun";
+        if tunnel || name.starts_with(super::DEVICES) {
             continue;
         }
         for info in link["addr_info"].as_array().into_iter().flatten() {
@@ -329,8 +333,11 @@ mod tests {
         let allowed = ["10.77.0.0/24".parse().expect("a network")];
         let taken = ["10.1.1.1".parse().expect("an address")];
         let shown = r#"[{"ifname": "eth0", "addr_info": [{"local": "192.168.1.7", "prefixlen": 24}]},
-                        {"ifname": "pvx0", "addr_info": [{"local": "10.89.0.2", "prefixlen": 32}]}]"#;
-        let local = networks(shown);
+                        {"ifname": "pvx0", "addr_info": [{"local": "10.89.0.2", "prefixlen": 32}]},
+                        {"ifname": "privatix0", "linkinfo": {"info_kind": "tun"},
+                         "addr_info": [{"local": "10.90.0.1", "prefixlen": 16}]}]"#;
+        assert_eq!(networks(shown, true).len(), 1, "the server's own end is no network to keep");
+        let local = networks(shown, false);
         for (address, why) in [
             ("10.89.0.2", None),
             ("172.16.0.9", None),
@@ -345,6 +352,7 @@ mod tests {
             ("10.77.0.130", Some("10.77.0.0/24 of `allow_networks`")),
             ("10.1.1.1", Some("a server's or a resolver's")),
             ("192.168.1.1", Some("192.168.1.0/24 of the device eth0")),
+            ("10.90.0.2", Some("10.90.0.0/16 of the device privatix0")),
         ] {
             let address = address.parse().expect("an address");
             match (check_address(address, &allowed, &taken, &local), why) {
