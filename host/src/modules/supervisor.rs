@@ -290,7 +290,7 @@ impl Supervisor {
     async fn start(&mut self, checked: Arc<Checked>, attempts: u32) {
         self.enter(State::Starting, None, &checked);
         match self.bring_up(&checked, &[]).await {
-            Ok(running) => self.serve(running),
+            Ok(running) => self.serve(running).await,
             Err(not_up) => {
                 self.context.registry.release(checked.manifest.product_id, &self.name);
                 self.waits = not_up.problem.code == Code::Quarantined.to_string();
@@ -324,7 +324,7 @@ impl Supervisor {
         match self.bring_up(&new, &served).await {
             Ok(running) => {
                 self.give_back_unless_shared(&previous, &new);
-                self.serve(running);
+                self.serve(running).await;
             }
             Err(not_up) => self.roll_back(previous, &new, not_up).await,
         }
@@ -335,7 +335,7 @@ impl Supervisor {
         self.give_back_unless_shared(new, &previous);
         self.enter(State::Starting, None, &previous);
         match self.bring_up(&previous, &[]).await {
-            Ok(running) => self.serve(running),
+            Ok(running) => self.serve(running).await,
             Err(not_up) => {
                 self.context.registry.release(previous.manifest.product_id, &self.name);
                 self.enter(State::Failed, Some(not_up.problem), &previous);
@@ -361,7 +361,7 @@ impl Supervisor {
         outcome.map(|generation| Running { checked: Arc::clone(checked), generation })
     }
 
-    fn serve(&mut self, running: Running) {
+    async fn serve(&mut self, running: Running) {
         self.enter(State::Running, None, &running.checked);
         self.context.registry.update(&self.name, |view| {
             view.candidate = None;
@@ -371,6 +371,13 @@ impl Supervisor {
         self.forced_before = self.context.service.forced(product);
         self.context.router.open(product, Arc::clone(&running.generation));
         self.running = Some(running);
+        if let Err(error) = self.context.service.routed(product).await {
+            tracing::warn!(
+                module = self.name,
+                error = crate::chain(&error),
+                "what was put off while nothing ran is told later"
+            );
+        }
     }
 
     /// Neither library nor manifest is there: perhaps for a moment, perhaps removed.

@@ -231,6 +231,16 @@ impl Service {
         Ok(strays)
     }
 
+    /// A module can be told from now on: the stops that were put off for want of one are due.
+    ///
+    /// # Errors
+    /// [`StoreError`]; they are told when they would have been.
+    pub async fn routed(&self, product: Uuid) -> Result<(), StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        txn.channel_stops_due(product, clock::unix_now()).await?;
+        self.commit(txn).await
+    }
+
     /// Notes how a module that has just come up answered `start` for a channel it should serve.
     ///
     /// # Errors

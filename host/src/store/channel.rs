@@ -367,13 +367,21 @@ impl Txn {
                       WHERE product = $1 AND status <> 'terminated' \
                       AND status IN ('activating', 'active') \
                       AND (command IS DISTINCT FROM 'start' OR command_attempts > 0)";
-        let stops = "UPDATE channels SET command_due = $2 \
-                     WHERE product = $1 AND command = 'stop'";
-        for sql in [starts, stops] {
-            let query = sqlx::query(sql).bind(product).bind(to_db(now));
-            let done = query.execute(&mut *self.inner).await;
-            done.map_err(StoreError::at("having commands told again"))?;
-        }
+        let query = sqlx::query(starts).bind(product).bind(to_db(now));
+        let done = query.execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("having commands told again"))?;
+        self.channel_stops_due(product, now).await
+    }
+
+    /// Has the stops of a product told now that were put off.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_stops_due(&mut self, product: Uuid, now: UnixSeconds) -> Result<()> {
+        let sql = "UPDATE channels SET command_due = $2 \
+                   WHERE product = $1 AND command = 'stop' AND command_due > $2";
+        let done = sqlx::query(sql).bind(product).bind(to_db(now)).execute(&mut *self.inner).await;
+        done.map_err(StoreError::at("having stops told again"))?;
         Ok(())
     }
 

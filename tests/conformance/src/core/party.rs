@@ -202,6 +202,7 @@ impl Party {
         let served = generation.sessions().await?;
         self.service.close_unserved(self.product(), &served, &earlier).await?;
         self.router.open(self.product(), Arc::clone(&generation));
+        self.service.routed(self.product()).await?;
         self.generation = Some(generation);
         Ok(())
     }
