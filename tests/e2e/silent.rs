@@ -36,11 +36,35 @@ fn a_module_that_never_stops_a_channel_does_not_keep_it_and_is_shown_as_unwell()
     assert!(view.reason.contains("forced"), "{view:?}");
     assert!(pair.client.sessions(channel).iter().all(|session| session.stopped_at.is_some()));
     pair.client.wait("good", "unwell", |module| {
-        module.health.as_ref().is_some_and(|health| health.contains("did not stop"))
+        module.health.as_ref().is_some_and(|health| {
+            health.starts_with("unhealthy: the host: ") && health.contains("were not stopped")
+        })
     });
     command(&pair.client, channel, "terminate");
     pair.client.wait_channel(channel, Status::Terminated);
     pair.agent.wait_channel(channel, Status::Terminated);
+}
+
+/// It says that it is well; what the host has measured is told first.
+#[test]
+fn module_whose_starts_all_panic_is_unhealthy_whatever_it_says() {
+    let (pair, channel) = with_faulty_client("start-panics", false);
+    let view = pair.client.wait("good", "unwell", |module| {
+        let health = module.health.as_deref().unwrap_or_default();
+        health.starts_with("unhealthy: the host: ") && health.contains("starts failed")
+    });
+    let health = view.health.expect("a health");
+    assert!(health.contains("the module panicked"), "{health}");
+    assert!(health.ends_with("the module says: healthy"), "{health}");
+    for command in ["list", "explain"] {
+        let name = (command == "explain").then_some("good");
+        let words: Vec<_> = ["module", command].into_iter().chain(name).collect();
+        let shown = pair.client.privatix(&words);
+        let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+        assert!(shown.contains("starts failed"), "{shown}");
+    }
+    command(&pair.client, channel, "terminate");
+    pair.client.wait_channel(channel, Status::Terminated);
 }
 
 #[test]

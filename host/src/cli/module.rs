@@ -139,7 +139,8 @@ fn note(module: &ModuleView) -> String {
         let problem = candidate.problem.as_ref().map(ToString::to_string).unwrap_or_default();
         return format!("new version {}: {problem}", candidate.state.as_str());
     }
-    if let Some(connection) = &module.connection {
+    let well = module.health.as_ref().is_none_or(|health| health == "healthy");
+    if let Some(connection) = module.connection.as_ref().filter(|it| well || !it.connected) {
         return words(connection, clock::unix_now());
     }
     module.health.clone().unwrap_or_default()
@@ -216,7 +217,7 @@ fn explain(module: &ModuleView) -> String {
         return parts.join("\n\n");
     }
     if let Some(health) = module.health.as_ref().filter(|health| *health != "healthy") {
-        parts.push(format!("It says of itself: {}", output::one_line(health)));
+        parts.push(format!("Health: {}", output::one_line(health)));
     }
     parts.join("\n\n")
 }

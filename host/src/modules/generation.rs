@@ -25,6 +25,7 @@ use super::gateway::Gate;
 use super::line::Line;
 use super::load;
 use super::problem::Problem;
+use super::record::Record;
 use crate::config::ModuleTimeouts;
 
 /// Why a command was not carried out.
@@ -45,6 +46,11 @@ impl CommandError {
     /// The module was shut down before it came to it.
     pub fn is_stopped(&self) -> bool {
         matches!(self, Self::Fault(fault) if fault.kind == FaultKind::Stopped)
+    }
+
+    /// The module was built without this command.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.kind == FaultKind::Unsupported)
     }
 
     /// For a sentence about a channel: whether these are the module's own words, or what the host
@@ -84,6 +90,7 @@ pub enum CreateError {
 pub struct Generation {
     body: Body,
     timeouts: ModuleTimeouts,
+    record: Record,
 }
 
 /// Where the module is.
@@ -108,9 +115,7 @@ impl Generation {
         timeouts: &ModuleTimeouts,
     ) -> Result<Self, CreateError> {
         match Self::make(library, core, host, timeouts).await {
-            Ok(object) => {
-                Ok(Self { body: Body::Object { object, gate }, timeouts: timeouts.clone() })
-            }
+            Ok(object) => Ok(Self::of(Body::Object { object, gate }, timeouts)),
             Err(error) => {
                 // Threads it has left behind may still hold the core.
                 gate.close();
@@ -121,7 +126,16 @@ impl Generation {
 
     /// A module whose program is elsewhere.
     pub fn standalone(line: Arc<Line>, timeouts: &ModuleTimeouts) -> Self {
-        Self { body: Body::Line(line), timeouts: timeouts.clone() }
+        Self::of(Body::Line(line), timeouts)
+    }
+
+    fn of(body: Body, timeouts: &ModuleTimeouts) -> Self {
+        Self { body, timeouts: timeouts.clone(), record: Record::default() }
+    }
+
+    /// How its commands have ended lately.
+    pub(super) fn record(&self) -> &Record {
+        &self.record
     }
 
     /// The way to its program, if it is elsewhere.
@@ -253,6 +267,16 @@ impl Generation {
     /// # Errors
     /// [`CommandError`].
     pub async fn call<T: DeserializeOwned>(
+        &self,
+        request: &ModuleRequest,
+        deadline: Duration,
+    ) -> Result<T, CommandError> {
+        let outcome = self.ask(request, deadline).await;
+        self.record.note(request, outcome.as_ref().err());
+        outcome
+    }
+
+    async fn ask<T: DeserializeOwned>(
         &self,
         request: &ModuleRequest,
         deadline: Duration,

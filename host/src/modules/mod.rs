@@ -23,6 +23,7 @@ pub mod manifest_file;
 pub mod package;
 pub mod probe;
 pub mod problem;
+mod record;
 pub mod registry;
 pub mod router;
 mod supervisor;

@@ -113,7 +113,7 @@ pub(super) struct Findings {
     pub(super) failures: Vec<Tally>,
     /// Channels that had to be stopped by force since this generation came up.
     pub(super) forced: u64,
-    /// Usage reports that said less than the ones before, lately.
+    /// Usage reports that said less than the ones before, since this generation came up.
     pub(super) backwards: u64,
     /// What the module says of itself, if it was asked and knows the question.
     pub(super) said: Option<Health>,

@@ -62,8 +62,8 @@ pub struct ModuleView {
     pub problem: Option<Problem>,
     /// What is known of the version that runs, or ran last.
     pub version: Option<VersionView>,
-    /// How the module says it is: `healthy`, or what it said. Nothing where it was not asked yet,
-    /// or is too old to know the question.
+    /// `healthy`, or what the host has measured and what the module says, each attributed. Nothing
+    /// where it was not asked yet, or is too old to know the question and nothing was measured.
     pub health: Option<String>,
     /// What is the matter with the host's database, without which no module is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,18 +8,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use privatix_plugin_api::FaultKind;
-use privatix_plugin_api::message::Health;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::copy::Quiet;
 use super::examine::{self, Checked, Form, Terms};
-use super::generation::CommandError;
 use super::lifecycle::{Context, NotUp, Running};
 use super::package::PackageFiles;
 use super::problem::{Code, Problem};
+use super::record;
 use super::registry::{State, VersionView};
 use crate::domain::back_off::back_off;
 use crate::store::StoreError;
@@ -49,6 +47,8 @@ pub(super) struct Supervisor {
     mapped: HashSet<String>,
     /// Channels of the product that had to be stopped by force before this generation.
     forced_before: u64,
+    /// Usage reports of the product that went backwards before this generation.
+    backwards_before: u64,
 }
 
 /// A package that said no and is asked again, with back-off.
@@ -78,6 +78,7 @@ impl Supervisor {
             asks: true,
             mapped: HashSet::new(),
             forced_before: 0,
+            backwards_before: 0,
         }
     }
 
@@ -369,6 +370,7 @@ impl Supervisor {
         });
         let product = running.checked.manifest.product_id;
         self.forced_before = self.context.service.forced(product);
+        self.backwards_before = self.context.service.backwards(product);
         self.context.router.open(product, Arc::clone(&running.generation));
         self.running = Some(running);
         if let Err(error) = self.context.service.routed(product).await {
@@ -428,25 +430,22 @@ impl Supervisor {
 
     async fn ask_health(&self) {
         let Some(running) = &self.running else { return };
-        let health = match running.generation.health().await {
-            Ok(Health::Healthy) => Some("healthy".to_owned()),
-            Ok(Health::Degraded(detail)) => Some(format!("degraded: {detail}")),
-            Ok(Health::Unhealthy(detail)) => Some(format!("unhealthy: {detail}")),
-            // Built when there was no such question; that does not make it unwell.
-            Err(CommandError::Fault(fault)) if fault.kind == FaultKind::Unsupported => {
-                tracing::debug!(
-                    module = self.name,
-                    "the module does not know how to say how it is"
-                );
+        let said = match running.generation.health().await {
+            Ok(health) => Some(health),
+            // Built when there was no such question; that does not make it unwell. Of any other
+            // failure the record tells.
+            Err(error) => {
+                tracing::debug!(module = self.name, %error, "the module does not say how it is");
                 None
             }
-            Err(error) => Some(format!("unhealthy: {}", crate::chain(&error))),
         };
         let product = running.checked.manifest.product_id;
-        let health = match self.context.service.forced(product) - self.forced_before {
-            0 => health,
-            forced => Some(format!("unhealthy: did not stop {forced} channels when told to")),
-        };
+        let health = record::words(&record::Findings {
+            failures: running.generation.record().failures(std::time::Instant::now()),
+            forced: self.context.service.forced(product) - self.forced_before,
+            backwards: self.context.service.backwards(product) - self.backwards_before,
+            said,
+        });
         self.context.registry.update(&self.name, |view| {
             if view.health != health && health.as_ref().is_some_and(|health| health != "healthy") {
                 tracing::warn!(module = self.name, health, "the module is not well");

@@ -78,7 +78,8 @@ impl Service {
             Reported::Usage(Usage::Total(amount))
         };
         let reply = self.inner.usage.report(caller.product, session.channel, session.id, usage);
-        reply.await.map(|reply| reply.status)
+        let reply = reply.await.inspect_err(|error| self.note_backwards(caller.product, error))?;
+        Ok(reply.status)
     }
 
     /// Ends the open session, if there is one, and answers a stop. A client's channel that is active

@@ -84,6 +84,8 @@ struct Inner {
     attention: Arc<Attention>,
     outbox: watch::Sender<u64>,
     forced: Mutex<HashMap<Uuid, u64>>,
+    /// Reports of each product that were refused as they went backwards.
+    backwards: Mutex<HashMap<Uuid, u64>>,
     progress: progress::Notes,
     cancelled: cancel::Early,
     clock: steady::Noted,
@@ -202,6 +204,7 @@ impl Service {
             terms: Mutex::default(),
             outbox: watch::Sender::new(0),
             forced: Mutex::default(),
+            backwards: Mutex::default(),
             progress: progress::Notes::default(),
             cancelled: cancel::Early::default(),
             clock: steady::Noted::default(),

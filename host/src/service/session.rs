@@ -1,5 +1,8 @@
 //! `ServiceReady`, `StartSession`, `UpdateSession`, `StopSession`.
 
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
 use privatix_plugin_api::message::{
     ApiError, ClientKey, ErrorName, SessionId, SessionStarted, Status, StatusReply, Usage,
 };
@@ -94,8 +97,28 @@ impl Service {
                 self.channel(caller, key).await?;
                 Err(error)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.note_backwards(caller.product, &error);
+                Err(error)
+            }
         }
+    }
+
+    /// A report that went backwards is a fault of its module, and counted.
+    pub(super) fn note_backwards(&self, product: Uuid, error: &ApiError) {
+        if error.name == ErrorName::UsageWentBackwards {
+            *self.backwards_counts().entry(product).or_default() += 1;
+        }
+    }
+
+    /// How many usage reports of a product were refused since this process began, because they said
+    /// less than the ones before.
+    pub fn backwards(&self, product: Uuid) -> u64 {
+        self.backwards_counts().get(&product).copied().unwrap_or(0)
+    }
+
+    fn backwards_counts(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
+        self.inner.backwards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn stop_session(
