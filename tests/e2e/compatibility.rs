@@ -172,7 +172,7 @@ fn a_module_built_with_an_older_plugin_api_runs() {
     let package = OLDER.build();
     let (node, _database, _channel) = serve(&package);
     // It does not know the question, which is no reason to call it unwell.
-    wait_logged(&node, "the module does not know how to say how it is");
+    wait_logged(&node, "the module does not implement health checks");
     let view = node.module("older").expect("a module");
     assert_eq!((view.state, view.health.as_deref()), (State::Running, None));
     assert_eq!(api_version(&view), Some(1));

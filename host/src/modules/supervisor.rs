@@ -432,12 +432,13 @@ impl Supervisor {
         let Some(running) = &self.running else { return };
         let said = match running.generation.health().await {
             Ok(health) => Some(health),
-            // Built when there was no such question; that does not make it unwell. Of any other
-            // failure the record tells.
-            Err(error) => {
-                tracing::debug!(module = self.name, %error, "the module does not say how it is");
+            // Built when there was no such question; that does not make it unwell.
+            Err(error) if error.is_unsupported() => {
+                tracing::debug!(module = self.name, "the module does not implement health checks");
                 None
             }
+            // The record tells of it.
+            Err(_) => None,
         };
         let product = running.checked.manifest.product_id;
         let health = record::words(&record::Findings {

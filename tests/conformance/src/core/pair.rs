@@ -155,7 +155,7 @@ impl Pair {
     }
 
     /// How much the service is asked for where a case asks for so much: what `amount` of
-    /// `NAME.check.toml` stands for [`USUAL_AMOUNT`].
+    /// `NAME.check.toml` stands for `USUAL_AMOUNT`, 100 000.
     pub fn amount(&self, usual: u64) -> u64 {
         scaled(usual, self.usual)
     }
