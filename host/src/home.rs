@@ -24,7 +24,7 @@ pub(crate) fn check(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is not there is missed by whoever needs it.
+/// A file that does not exist is not refused here: the step that needs it reports it.
 fn check_owner(path: &Path) -> anyhow::Result<()> {
     let meta = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

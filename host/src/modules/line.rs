@@ -187,6 +187,11 @@ impl Line {
         Ok(subscription)
     }
 
+    /// Whether its module has ended.
+    pub fn is_over(&self) -> bool {
+        self.lock().over
+    }
+
     /// The subscription that is told now, if this is its id.
     pub fn subscription(&self, id: &str) -> Option<Arc<Subscription>> {
         self.lock().current.clone().filter(|current| current.id == id)

@@ -343,7 +343,7 @@ fn reporting(reporting: UsageReporting) -> &'static str {
     }
 }
 
-/// While the database fails, whoever calls again meets the same fault: it is logged now and then.
+/// While the database fails, every call meets the same fault: it is logged once in a while.
 /// A statement that failed by itself is a fault of its own each time.
 fn log(error: &StoreError, many: &Seldom) {
     match error.fault() {

@@ -82,10 +82,16 @@ async fn proven(
     let paying = asking.ticket.move_to(&budget);
     // Nobody reads this answer.
     visitor.gone.unless(paying).await.ok_or_else(|| worded(ErrorName::Internal.into()))?;
-    let line = desk.router.line_within(product, COMING_UP);
-    let line = visitor.gone.unless(line).await.flatten().ok_or_else(denied)?;
+    let line = routed(desk, visitor, product).await?;
     asking.effects.proven.push(proof);
     Ok(line)
+}
+
+/// The line of a product, waited for while its module is coming up.
+async fn routed(desk: &Desk, visitor: &Visitor, product: Uuid) -> Result<Arc<Line>, Failure> {
+    let line = desk.router.line_within(product, COMING_UP);
+    let line = visitor.gone.unless(line).await.flatten();
+    line.ok_or_else(|| worded(ErrorName::AccessDenied.into()))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +207,7 @@ impl Asked {
 async fn subscribe(
     desk: &Desk,
     visitor: &Visitor,
-    line: Arc<Line>,
+    mut line: Arc<Line>,
     effects: &mut Effects,
 ) -> Result<Value, Failure> {
     if visitor.way == Way::Asked {
@@ -209,8 +215,16 @@ async fn subscribe(
     }
     let id = format!("0x{}", Uuid::new_v4().simple());
     let how = (Style::Told, visitor.way);
-    let joined = desk.join(&line, id.clone(), how, None).await;
-    let held = joined.map_err(|_| worded(ErrorName::Internal.into()))?;
+    let held = loop {
+        match desk.join(&line, id.clone(), how, None).await {
+            Ok(held) => break held,
+            // The module has ended meanwhile: replaced, or with its host, which closes the connection.
+            Err(_) if line.is_over() => {
+                line = routed(desk, visitor, line.caller().product).await?;
+            }
+            Err(_) => return Err(worded(ErrorName::Internal.into())),
+        }
+    };
     effects.joined = Some(Joined { held, write: notification });
     Ok(json!(id))
 }

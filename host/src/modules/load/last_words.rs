@@ -132,7 +132,7 @@ fn say(what: &str, number: c_int) -> bool {
     put(b"\n");
     // SAFETY: async-signal-safe; the bytes are there, and a descriptor that is none is an error.
     let written = unsafe { libc::write(file, line.as_ptr().cast(), length) };
-    // Whoever cannot write has nobody to tell.
+    // A write that fails cannot be reported anywhere.
     let _ = written;
     true
 }
