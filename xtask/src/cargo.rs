@@ -1,5 +1,6 @@
 //! Cargo, run in the repository as if from a shell.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,7 +41,19 @@ fn shown(command: &Command) -> String {
 
 /// Where this package's workspace is.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let [name, directory] = ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"].map(std::env::var_os);
+    package(name.as_deref(), directory.as_deref()).join("..")
+}
+
+/// The directory of this package, given what cargo told this process about the package that it
+/// runs. Checkouts that share a target directory share this binary, so the directory in which it
+/// was compiled may be that of another one.
+fn package<'a>(name: Option<&OsStr>, directory: Option<&'a OsStr>) -> &'a Path {
+    match (name, directory) {
+        // Another package's variables reach this process when that package starts it.
+        (Some(name), Some(directory)) if name == env!("CARGO_PKG_NAME") => Path::new(directory),
+        _ => Path::new(env!("CARGO_MANIFEST_DIR")),
+    }
 }
 
 /// Where cargo puts what it builds in a profile: beside the directory this binary was put in,
@@ -49,4 +62,23 @@ pub(crate) fn built(profile: &str) -> Outcome<PathBuf> {
     let binary = std::env::current_exe().map_err(|error| format!("this binary: {error}"))?;
     let target = binary.parent().and_then(Path::parent);
     target.map(|target| target.join(profile)).ok_or_else(|| "no target directory".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkout_that_runs_goes_before_the_one_that_compiled() {
+        let compiled = env!("CARGO_MANIFEST_DIR");
+        for (name, directory, expected) in [
+            (Some("xtask"), Some("/other/xtask"), "/other/xtask"),
+            (Some("another"), Some("/other/package"), compiled),
+            (None, Some("/other/xtask"), compiled),
+            (Some("xtask"), None, compiled),
+        ] {
+            let (name, directory) = (name.map(OsStr::new), directory.map(OsStr::new));
+            assert_eq!(package(name, directory), Path::new(expected), "{name:?} {directory:?}");
+        }
+    }
 }

@@ -29,7 +29,10 @@ impl Package {
         library: &Path,
         templates: &str,
     ) -> anyhow::Result<Self> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(templates);
+        // Where this was compiled may be another checkout with the same target directory.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR");
+        let package = package.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let source = package.join("../..").join(templates);
         let files = [
             source.join(format!("{name}.access.json")),
             source.join(format!("{name}.offering.json")),

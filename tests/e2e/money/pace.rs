@@ -10,6 +10,7 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 
 use super::deal::{MIB, order, order_of};
+use crate::support::module::repository;
 use crate::support::{Node, Package, Pair, socks, wait_for};
 
 const AGENT: &str = "[agent]\norders = \"open\"\n[modules.proxy]\nallow_private = true\n";
@@ -17,8 +18,7 @@ const AGENT: &str = "[agent]\norders = \"open\"\n[modules.proxy]\nallow_private 
 /// The README's commands, word for word.
 #[test]
 fn offering_of_the_readme_is_sold_at_full_speed() {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-    let readme = fs::read_to_string(readme).expect("the README");
+    let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
     let fields = between(&readme, "`offering.json` says what is sold:\n```json\n", "```");
     let deposit: u64 =
         between(&readme, "privatix order HASH --deposit ", "\n").parse().expect("one");
