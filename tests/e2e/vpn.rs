@@ -25,6 +25,16 @@ mod changes;
 mod protection;
 
 const MIB: u64 = 1 << 20;
+
+/// More cannot still be on its way to whoever reads, in buffers of the client's machine.
+const BUFFERS: u64 = 16 * MIB;
+
+/// A count and what a device has carried may differ by one part in so many, 5 %. The firewall sees
+/// packets that the kernel has merged (GRO, GSO), of which up to forty have one header of 52 bytes
+/// together. That is up to 3.5 % of full packets. The module corrects its count by what OpenVPN has
+/// sent, but it cannot do so exactly.
+const TOLERANCE: u64 = 20;
+
 const DEVICE: &str = "privatix0";
 
 /// Two nodes in namespaces that both run the module, and a far machine.
@@ -111,7 +121,7 @@ impl World {
     }
 
     /// Fetches, and waits until each side has counted what its own end of the tunnel carried
-    /// meanwhile, within 2 %. What is lost between the two only the sender can have counted.
+    /// meanwhile, within the tolerance. What is lost between the two only the sender can have counted.
     fn fetch_and_count(&self, channel: ClientKey, size: u64) {
         let (used, carried) = (self.usage(channel), self.carried(channel));
         assert_eq!(self.network.fetch(size).expect("fetched"), AGENT_OUTSIDE);
@@ -121,16 +131,14 @@ impl World {
             let (now, then) = (self.usage(channel), self.carried(channel));
             let more = |side: usize| (now[side] - used[side], then[side] - carried[side]);
             let both = [more(0), more(1)];
-            let near = |(used, carried): (u64, u64)| {
-                carried >= size && used.abs_diff(carried) * 50 <= carried
-            };
+            let near = |(used, carried): (u64, u64)| carried >= size && is_near(used, carried);
             if both.into_iter().all(near) {
                 return;
             }
             last = format!("counted and carried {both:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
-        panic!("not within 2 %: {last}");
+        panic!("not within 5 %: {last}");
     }
 
     /// Waits until bytes come through the tunnel, as the far machine sees it.
@@ -165,23 +173,25 @@ impl World {
     }
 }
 
+fn is_near(used: u64, carried: u64) -> bool {
+    used.abs_diff(carried) * TOLERANCE <= carried
+}
+
 /// The network device of a client's channel.
 fn device(channel: ClientKey) -> String {
     format!("pvx{}", &channel.0.simple().to_string()[..10])
 }
 
-/// Nothing more arrives for a time that is longer than any queue.
-fn is_still(got: &AtomicU64, within: Duration) {
-    let until = Instant::now() + within;
-    let mut last = (got.load(Ordering::SeqCst), Instant::now());
-    loop {
+/// No more arrives than was on its way, and then nothing for longer than any queue takes.
+fn is_still(got: &AtomicU64) {
+    let before = got.load(Ordering::SeqCst);
+    let mut last = (before, Instant::now());
+    while last.1.elapsed() < Duration::from_millis(1500) {
         std::thread::sleep(Duration::from_millis(50));
         let now = got.load(Ordering::SeqCst);
+        assert!(now - before <= BUFFERS, "bytes still flow: {} more", now - before);
         if now != last.0 {
-            assert!(Instant::now() < until, "bytes still flow after {within:?}");
             last = (now, Instant::now());
-        } else if last.1.elapsed() > Duration::from_millis(1500) {
-            return;
         }
     }
 }
@@ -265,7 +275,7 @@ fn vpn_both_sides_count_what_the_tunnel_carried() {
     for node in [&world.agent, &world.client] {
         let got = world.endless();
         world.command(node, channel, "suspend", Status::Suspended);
-        is_still(&got, Duration::from_secs(2));
+        is_still(&got);
         world.command(node, channel, "resume", Status::Active);
         world.wait_through();
     }
@@ -286,7 +296,7 @@ fn vpn_a_killed_host_of_either_side_comes_back() {
     let got = world.endless();
     let mut known = world.usage(channel);
     world.agent.kill();
-    is_still(&got, Duration::from_secs(2));
+    is_still(&got);
     wait_for("OpenVPN's end", || {
         processes_in(&world.network.agent, "openvpn").is_empty().then_some(())
     });
@@ -409,12 +419,18 @@ fn vpn_twenty_clients_at_once() {
             });
         }
     });
-    for channel in channels {
-        wait_for("usage on both sides", || {
-            let [agents, clients] = world.usage(channel);
-            (agents > MIB && agents.abs_diff(clients) * 50 <= agents).then_some(())
-        });
-    }
+    // What is lost on the way only the sender has counted: each side is compared with its own end.
+    wait_for("usage on both sides", || {
+        let mut agents = 0;
+        for channel in &channels {
+            let ([agent, client], [_, carried]) = (world.usage(*channel), world.carried(*channel));
+            if agent < MIB || client < MIB || !is_near(client, carried) {
+                return None;
+            }
+            agents += agent;
+        }
+        is_near(agents, world.network.counters(&world.network.agent, DEVICE)).then_some(())
+    });
 }
 
 #[test]
@@ -466,9 +482,18 @@ fn vpn_openvpn_that_dies_hangs_or_has_no_port_is_started_again() {
         Ok::<_, std::io::Error>(socket)
     })
     .expect("a socket");
-    signal(pid(), nix::sys::signal::Signal::SIGKILL);
     let address = std::net::SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1194));
-    wait_for("the port", || taken.bind(&address.into()).ok());
+    wait_for("the port", || {
+        let bound = taken.bind(&address.into()).ok();
+        if bound.is_none() {
+            // One that was back before the port was taken dies once more.
+            for pid in processes_in(&world.network.agent, "openvpn") {
+                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        bound
+    });
     wait_for("the agent's module to say so", || {
         let view = world.agent.module("vpn")?;
         view.health.filter(|health| health.contains("the server is down"))

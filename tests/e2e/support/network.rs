@@ -27,8 +27,12 @@ const PORT: u16 = 7777;
 /// Of the names of all namespaces: then comes the process that made them.
 const PREFIX: &str = "pvxt";
 
-/// How long a connection may be without a byte.
+/// How long a connection may take to be made: most of those that take long must not be made.
 const SILENCE: Duration = Duration::from_secs(4);
+
+/// How long it may be without a byte once it is made. A busy machine loses packets in bursts, and TCP
+/// then waits longer and longer.
+const PAUSE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Network {
     pub(crate) agent: String,
@@ -108,7 +112,7 @@ impl Network {
     pub(crate) fn ask(&self, device: Option<&str>, size: u64) -> io::Result<(TcpStream, Ipv4Addr)> {
         let device = device.map(str::to_owned);
         let mut stream = inside(&self.client, move || connect(device.as_deref()))?;
-        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_read_timeout(Some(PAUSE))?;
         stream.write_all(&size.to_be_bytes())?;
         let mut seen = [0; 4];
         stream.read_exact(&mut seen)?;

@@ -23,8 +23,9 @@ fn is_counted_once(world: &World, channel: ClientKey) {
         assert_eq!(open, 1);
     }
     let [agents, clients] = world.usage(channel);
-    // Each side has counted what its own end saw; what is lost on the way makes the difference.
-    assert!(agents.abs_diff(clients) * 20 <= agents, "agent {agents}, client {clients}");
+    // Each side has counted what its own end saw; what is lost on the way makes the difference, and
+    // on a busy machine that is a lot. What is counted twice would make another one.
+    assert!(agents.abs_diff(clients) * 4 <= agents, "agent {agents}, client {clients}");
 }
 
 #[test]

@@ -24,6 +24,12 @@ const CLIENT: &str = "192.0.2.2";
 const AGENT_OUTSIDE: &str = "198.51.100.1";
 const FAR: &str = "198.51.100.2";
 
+/// A count and what the device has carried may differ by one part in so many, 5 %. The firewall sees
+/// packets that the kernel has merged (GRO, GSO), of which up to forty have one header of 52 bytes
+/// together. That is up to 3.5 % of full packets (4.8 % with IPv6 and its larger headers). The module
+/// corrects its count by what OpenVPN has sent, but it cannot do so exactly.
+const TOLERANCE: u64 = 20;
+
 /// What is fetched, in bytes.
 const SIZE: u64 = 32 << 20;
 
@@ -173,7 +179,7 @@ impl Story {
             view["usage"].as_u64().ok_or_else(|| format!("no usage: {view}"))
         };
         let (agents, clients) = self.stage.step(
-            "both count what their end of the tunnel carried, within 2 %",
+            "both count what their end of the tunnel carried, within 5 %",
             || {
                 let counted = wait("the counters to agree", || {
                     let carried = [
@@ -183,7 +189,7 @@ impl Story {
                     let used = [usage(&self.agent)?, usage(&self.client)?];
                     let near = |side: usize| {
                         carried[side] > SIZE
-                            && used[side].abs_diff(carried[side]) * 50 <= carried[side]
+                            && used[side].abs_diff(carried[side]) * TOLERANCE <= carried[side]
                     };
                     Ok(if near(0) && near(1) {
                         Ok((used[0], used[1]))
