@@ -64,7 +64,7 @@ pub(crate) async fn watch_database(store: Store) {
         }
         // What failed first says more than the write that is made to find out.
         if let Some(trouble) = store.trouble() {
-            failing.holds(&trouble.text);
+            failed(&mut failing, &trouble.text);
         }
         match store.probe().await {
             Ok(()) => {
@@ -72,14 +72,15 @@ pub(crate) async fn watch_database(store: Store) {
                     tell(&[NotifyState::Status("running")]);
                 }
             }
-            Err(error) => {
-                let text = crate::chain(&error);
-                let status = format!("the database cannot be written: {text}");
-                if failing.holds(text) {
-                    tell(&[NotifyState::Status(&status)]);
-                }
-            }
+            Err(error) => failed(&mut failing, &crate::chain(&error)),
         }
+    }
+}
+
+/// Says that the database fails, where that is news.
+fn failed(failing: &mut Condition, reason: &str) {
+    if failing.holds(reason) {
+        tell(&[NotifyState::Status(&format!("the database cannot be written: {reason}"))]);
     }
 }
 

@@ -9,14 +9,17 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use privatix_host::modules::registry::ModuleView;
+use privatix_host::modules::registry::{ModuleView, State};
 
-use crate::support::{Database, Node, Package, Pair, wait_for};
+use serde_json::{Value, json};
+
+use crate::support::trade::draft;
+use crate::support::{Database, Misfortune, Node, Package, Pair, wait_for};
 
 /// Somebody else.
 const NOBODY: u32 = 65534;
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
@@ -89,6 +92,47 @@ fn after_a_disk_that_took_nothing_everything_works_again() {
 }
 
 #[test]
+fn after_one_write_that_did_not_reach_the_disk_everything_works_again() {
+    let package = Package::faulty("good");
+    let agent = "[agent]\norders = \"open\"\nservice_endpoint_address = \"192.0.2.1\"\n";
+    let mut pair = Pair::configured(&package, agent, "");
+    let misfortune = Misfortune::new();
+    let manager = Manager::new("one-write");
+    assert!(pair.agent.stop().success());
+    pair.agent.start_with(|command| {
+        misfortune.befalls(command);
+        manager.watches(command);
+    });
+    pair.agent.wait_state("good", State::Running);
+    let offering: Value =
+        pair.agent.post("/v1/offerings", &draft(&package, json!({ "supply": 99 }))).expect("made");
+    pair.fetch();
+    let offering = offering["hash"].as_str().expect("a hash");
+    let database = Database::of(&pair.agent);
+    for _ in 0..4 {
+        // Its session is reported fifty times a second, so a commit is what fails. The module gives
+        // the session up then.
+        database.wait_used(pair.order(offering));
+        misfortune.fail_sync();
+        manager.hear("STATUS=the database cannot be written");
+        manager.hear("STATUS=running");
+        manager.hear("WATCHDOG=1");
+        wait_works(&pair.agent);
+        let view = good(&pair.agent).expect("a module");
+        assert!(view.health.clone().unwrap_or_default().contains("healthy"), "{view:?}");
+        let failures = pair.agent.log().matches("database: ").count();
+        // No connection that met the fault is used on; there are four.
+        let next = pair.order(offering);
+        let known = database.wait_used(next).account.usage;
+        wait_for("usage to grow", || {
+            (database.wait_used(next).account.usage > known + 100).then_some(())
+        });
+        assert_eq!(pair.agent.log().matches("database: ").count(), failures, "one fault, once");
+    }
+    assert!(pair.agent.stop().success());
+}
+
+#[test]
 fn a_host_that_cannot_write_at_the_end_says_so_and_fails() {
     let mut node = Node::agent();
     node.run(&Package::faulty("good"));
@@ -102,40 +146,64 @@ fn a_host_that_cannot_write_at_the_end_says_so_and_fails() {
     assert!(node.stop().success());
 }
 
+/// A service manager, and what it is told.
+struct Manager {
+    name: String,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new(test: &str) -> Self {
+        let name = format!("privatix-e2e-{test}-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("an address");
+        let socket = UnixDatagram::bind_addr(&address).expect("bound");
+        socket.set_read_timeout(Some(crate::support::PATIENCE)).expect("set");
+        Self { name, socket }
+    }
+
+    fn watches(&self, command: &mut Command) {
+        command.env("NOTIFY_SOCKET", format!("@{}", self.name)).env("WATCHDOG_USEC", "400000");
+    }
+
+    fn next(&self) -> std::io::Result<String> {
+        let mut bytes = [0; 512];
+        let length = self.socket.recv(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    /// Waits until it is told this.
+    fn hear(&self, begin: &str) {
+        wait_for(begin, || self.next().expect("told something").starts_with(begin).then_some(()));
+    }
+
+    /// All that it was told and has not heard yet.
+    fn told(&self) -> Vec<String> {
+        self.socket.set_nonblocking(true).expect("set");
+        let told = std::iter::from_fn(|| self.next().ok()).collect();
+        self.socket.set_nonblocking(false).expect("set");
+        told
+    }
+}
+
 #[test]
 fn a_host_that_cannot_write_feeds_no_watchdog() {
     let mut node = Node::stopped("agent", "");
-    let name = format!("privatix-e2e-{}", std::process::id());
-    let address = SocketAddr::from_abstract_name(&name).expect("an address");
-    let manager = UnixDatagram::bind_addr(&address).expect("bound");
-    manager.set_read_timeout(Some(crate::support::PATIENCE)).expect("set");
-    let next = || {
-        let mut bytes = [0; 512];
-        let length = manager.recv(&mut bytes).expect("told something");
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
-    };
-    let hear = |begin: &str| wait_for(begin, || next().starts_with(begin).then_some(()));
-    node.start_with(|command| {
-        command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "400000");
-    });
-    hear("READY=1");
-    hear("WATCHDOG=1");
+    let manager = Manager::new("full");
+    node.start_with(|command| manager.watches(command));
+    manager.hear("READY=1");
+    manager.hear("WATCHDOG=1");
     node.run(&Package::faulty("good"));
     fill_disk(&node);
-    hear("STATUS=the database cannot be written");
+    manager.hear("STATUS=the database cannot be written");
     // It is tried again every second, and the manager would be told five times in one.
     wait_for("more failures", || {
         good(&node)?.database.is_some_and(|trouble| trouble.failures > 4).then_some(())
     });
-    manager.set_nonblocking(true).expect("set");
-    let mut bytes = [0; 512];
-    while let Ok(length) = manager.recv(&mut bytes) {
-        let said = String::from_utf8_lossy(&bytes[..length]);
+    for said in manager.told() {
         assert!(!said.contains("WATCHDOG"), "{said}");
     }
-    manager.set_nonblocking(false).expect("set");
     empty_disk(&node);
-    hear("WATCHDOG=1");
+    manager.hear("WATCHDOG=1");
     assert!(node.stop().success());
 }
 

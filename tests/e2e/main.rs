@@ -9,6 +9,7 @@ mod arrival;
 mod breakdowns;
 mod churn;
 mod cli;
+mod clocks;
 mod compatibility;
 mod conformance;
 mod crash;

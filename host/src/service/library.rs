@@ -64,6 +64,8 @@ impl Service {
         let mut txn = self.inner.store.begin().await?;
         txn.note_take(RUNNING).await?;
         txn.library_steps_take().await?;
+        // It may have been set since all channels were looked at.
+        self.clock_note(&mut txn).await?;
         txn.commit().await.map(drop)
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod database;
 pub(crate) mod existing;
 pub(crate) mod gate;
+pub(crate) mod misfortune;
 pub(crate) mod module;
 pub(crate) mod network;
 pub(crate) mod node;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use privatix_host::modules::load::{Lease, NoLease};
 
 pub(crate) use self::database::Database;
+pub(crate) use self::misfortune::Misfortune;
 pub(crate) use self::module::Package;
 pub(crate) use self::node::Node;
 pub(crate) use self::trade::Pair;

@@ -225,7 +225,7 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repository()).args(["build", "--quiet", "--locked"]);
     cargo.args(["-p", "privatix-echo", "-p", "privatix-proxy", "-p", "privatix-vpn"]);
-    cargo.args(["-p", "faulty-module", "-p", "wrong-layout-module"]);
+    cargo.args(["-p", "faulty-module", "-p", "wrong-layout-module", "-p", "misfortune"]);
     cargo.args(["-p", "wayward-module", "-p", "privatix-proxy-standalone"]);
     if release {
         cargo.arg("--release");
