@@ -2,6 +2,7 @@
 //! endpoint, orders and requests that are not what they say, and a man in the middle.
 
 mod access;
+mod crowd;
 mod endpoint;
 mod middle;
 mod orders;

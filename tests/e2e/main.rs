@@ -28,4 +28,5 @@ mod standalone;
 mod suspects;
 mod trade;
 mod tutorial;
+mod unresponsive;
 mod vpn;

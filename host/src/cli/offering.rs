@@ -15,7 +15,7 @@ use crate::clock;
 use crate::domain::present::Line;
 use crate::operator::client::Client;
 use crate::operator::trade::{Fetch, Fetched};
-use crate::service::{Draft, OfferingView};
+use crate::service::{Draft, IdentityView, OfferingView};
 
 /// How long an agent's pages may take, each of which has a time-out of its own.
 const FETCH: Duration = Duration::from_secs(330);
@@ -89,6 +89,8 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             if json { output::json(&offering) } else { output::text(&offering.hash) }
         }
         Command::Fetch { url, agent, product } => {
+            // One that does not answer at all is found out sooner.
+            let _: IdentityView = host.get("/v1/identity").await?;
             // The host follows all of an agent's pages.
             fetch(&host.patient(FETCH), url, agent, product, json).await
         }

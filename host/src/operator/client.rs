@@ -40,13 +40,16 @@ pub enum ClientError {
     /// The host's process is there and does nothing.
     #[error(
         "the host does not answer: {request} was not answered within {seconds} s. Its process may be \
-         stopped, overloaded or wait for its disk: see its log, and restart it if it stays so"
+         stopped, overloaded or wait for its disk: see its log, and restart it if it stays so{}",
+        if *changes { ". It may still do what was asked: look before you ask again" } else { "" }
     )]
     NoAnswer {
         /// What was asked.
         request: String,
         /// For how long.
         seconds: u64,
+        /// Whether something was to be changed.
+        changes: bool,
     },
     /// The host refused.
     #[error("{0}")]
@@ -90,7 +93,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.in_time(QUESTION, path, self.send(Request::get(path), Vec::new())).await
+        self.in_time(QUESTION, false, path, self.send(Request::get(path), Vec::new())).await
     }
 
     /// Has something done.
@@ -104,18 +107,20 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(broken)?;
         let request = Request::post(path).header("content-type", "application/json");
-        self.in_time(DEED, path, self.send(request, body)).await
+        self.in_time(DEED, true, path, self.send(request, body)).await
     }
 
     async fn in_time<T>(
         &self,
         usual: Duration,
+        changes: bool,
         path: &str,
         answer: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let patience = self.patience.unwrap_or(usual);
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
-            Err(ClientError::NoAnswer { request: path.to_owned(), seconds: patience.as_secs() })
+            let (request, seconds) = (path.to_owned(), patience.as_secs());
+            Err(ClientError::NoAnswer { request, seconds, changes })
         })
     }
 
@@ -182,10 +187,13 @@ mod tests {
         let deed = client.post::<()>("/v1/orders", &()).await.expect_err("no answer");
         let long = client.patient(Duration::from_secs(300));
         let long = long.post::<()>("/v1/offerings/fetch", &()).await.expect_err("no answer");
-        for (error, seconds) in [(question, 20), (deed, 60), (long, 300)] {
+        for (error, seconds, changes) in
+            [(question, 20, false), (deed, 60, true), (long, 300, true)]
+        {
             let text = error.to_string();
             assert!(text.starts_with("the host does not answer: /v1/"), "{text}");
             assert!(text.contains(&format!("within {seconds} s")), "{text}");
+            assert_eq!(text.contains("It may still do what was asked"), changes, "{text}");
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Connections at a time. Who has shown a token has a place of its own, of which each product keeps a
-//! few; strangers have others, of which the oldest goes when one more comes.
+//! few; strangers have others, of which the oldest goes when one more comes. Each has a moment to show
+//! its token before that, however many come at once: until then the next ones wait to be accepted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 use uuid::Uuid;
 
 /// How long a connection may be there without having shown a token.
@@ -13,6 +14,10 @@ const UNPROVEN: Duration = Duration::from_secs(10);
 
 /// Connections that have shown no token yet.
 const STRANGERS: usize = 256;
+
+/// How long a connection may be there, whatever comes, before it has to make room. A token is in the
+/// first bytes of a request, so that is many times what an honest one needs.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// Places that are kept for each product that has a token.
 const RESERVED: usize = 4;
@@ -37,10 +42,15 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    strangers: BTreeMap<u64, Arc<Notify>>,
+    strangers: BTreeMap<u64, Stranger>,
     last: u64,
     proven: HashMap<Uuid, usize>,
     waiting: HashMap<Uuid, usize>,
+}
+
+struct Stranger {
+    since: Instant,
+    evicted: Arc<Notify>,
 }
 
 /// A connection's place; shared by all that serves it, and by calls that were begun by it.
@@ -77,11 +87,16 @@ impl Places {
     pub(super) async fn some(&self) {
         loop {
             let freed = self.inner.freed.notified();
-            let taken: usize = self.lock().proven.values().sum();
-            if taken < self.inner.connections {
-                return;
+            let (taken, moment) = {
+                let state = self.lock();
+                (state.proven.values().sum::<usize>(), state.moment_left(Instant::now()))
+            };
+            match (taken < self.inner.connections, moment) {
+                (true, None) => return,
+                // Others may leave before.
+                (true, Some(left)) => drop(timeout(left, freed).await),
+                (false, _) => freed.await,
             }
-            freed.await;
         }
     }
 
@@ -91,12 +106,13 @@ impl Places {
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;
-        state.strangers.insert(number, Arc::clone(&evicted));
+        let stranger = Stranger { since: Instant::now(), evicted: Arc::clone(&evicted) };
+        state.strangers.insert(number, stranger);
         if state.strangers.len() > STRANGERS
             && let Some((_, oldest)) = state.strangers.pop_first()
         {
             // Kept for it, if it does not listen yet.
-            oldest.notify_one();
+            oldest.evicted.notify_one();
         }
         drop(state);
         let standing = Mutex::new(Standing::Stranger);
@@ -109,6 +125,15 @@ impl Places {
 }
 
 impl State {
+    /// How long the next stranger has to wait, so that the oldest one has had its moment.
+    fn moment_left(&self, now: Instant) -> Option<Duration> {
+        if self.strangers.len() < STRANGERS {
+            return None;
+        }
+        let (_, oldest) = self.strangers.first_key_value()?;
+        MOMENT.checked_sub(now.duration_since(oldest.since)).filter(|left| !left.is_zero())
+    }
+
     /// Whether one more connection of a product may be there, of so many products with tokens.
     fn has_room(&self, connections: usize, product: Uuid, products: usize) -> bool {
         let products = products.max(1);
@@ -219,6 +244,13 @@ mod tests {
     const ONE: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
 
+    impl Place {
+        fn since_entered(&self) -> Duration {
+            let state = self.inner.places.lock();
+            state.strangers.get(&self.inner.number).expect("a stranger").since.elapsed()
+        }
+    }
+
     fn proven(places: &Places, product: Uuid, products: usize) -> Option<Place> {
         let place = places.enter();
         matches!(place.try_prove(product, products), Ok(true)).then_some(place)
@@ -258,6 +290,34 @@ mod tests {
         drop((first, second, more, known, _one_more));
         let state = places.lock();
         assert!(state.strangers.is_empty() && state.proven.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_stranger_has_a_moment_before_it_makes_room() {
+        let places = Places::new(5);
+        let mut all = Vec::new();
+        for number in 0..STRANGERS {
+            if number == STRANGERS / 2 {
+                tokio::time::advance(MOMENT / 2).await;
+            }
+            places.some().await;
+            all.push(places.enter());
+        }
+        assert_eq!(all[0].since_entered(), MOMENT / 2, "there was room");
+        for expected in [MOMENT, MOMENT, MOMENT] {
+            places.some().await;
+            let oldest = all.remove(0);
+            assert_eq!(oldest.since_entered(), expected);
+            all.push(places.enter());
+            oldest.forfeited().await;
+        }
+        // One that leaves makes room at once.
+        all.drain(..STRANGERS / 2);
+        let full: Vec<_> = (0..STRANGERS / 2).map(|_| places.enter()).collect();
+        let waits = tokio::time::timeout(MOMENT / 4, places.some()).await;
+        assert!(waits.is_err(), "all have come lately");
+        drop(full);
+        tokio::time::timeout(Duration::ZERO, places.some()).await.expect("there is room");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use privatix_host::modules::registry::State;
 use serde_json::{Value, json};
 
+use crate::support::crowd::Crowd;
 use crate::support::program::{Described, Station, Wire, post, token};
 use crate::support::{Database, Node, PATIENCE, wait_for};
 
@@ -209,6 +210,26 @@ fn who_has_shown_no_token_is_in_nobodys_way() {
     let mut first = silent.first().expect("one");
     first.set_read_timeout(Some(PATIENCE)).expect("set");
     assert_eq!(first.read(&mut [0]).expect("closed"), 0);
+}
+
+/// They come back whenever they are closed, from many addresses, and half of them ask something.
+#[test]
+fn a_token_is_answered_every_time_while_a_crowd_without_one_comes_back() {
+    const ADDRESSES: u8 = 48;
+    const EACH: usize = 46;
+    let station = Station::new("agent");
+    let honest = Honest::beside(&station);
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let half = "POST /http HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"jsonrpc\":";
+    let crowd = Crowd::of(station.address, ADDRESSES, EACH, &["", "POST /ht", half, upgrade]);
+    let mut answers = 0;
+    while crowd.opened() < 3 * usize::from(ADDRESSES) * EACH || answers < 20 {
+        honest.works();
+        station.call("service_configuration", json!({})).expect("answered");
+        answers += 1;
+    }
+    eprintln!("{answers} rounds, {} connections of the crowd", crowd.opened());
 }
 
 #[test]

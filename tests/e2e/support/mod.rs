@@ -1,5 +1,6 @@
 //! What every story needs: modules to drop, a node to drop them into, a way to wait.
 
+pub(crate) mod crowd;
 pub(crate) mod database;
 pub(crate) mod existing;
 pub(crate) mod gate;
