@@ -313,6 +313,9 @@ fn faults_that_give_service_away() {
         ("ignores-status", "status.update-suspending", "failed"),
         ("ignores-start-status", "status.start-suspending", "failed"),
         ("ignores-the-answer", "agent.wrong-password", "failed"),
+        ("ignores-credit", "usage.credit", "failed"),
+        ("credit-by-buffer", "usage.credit", "failed"),
+        ("waits-without-asking", "usage.credit", "failed"),
     ]);
 }
 

@@ -4,6 +4,7 @@ mod abi;
 mod agent;
 mod client;
 mod commands;
+mod credit;
 mod host;
 mod leaks;
 mod lifecycle;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Case> {
         commands::cases(),
         status::cases(),
         usage::cases(),
+        credit::cases(),
         trouble::cases(),
         secrets::cases(),
         leaks::cases(),

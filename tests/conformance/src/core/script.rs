@@ -61,6 +61,8 @@ pub enum Act {
     Garbage,
     /// It is passed on, and the answer says another status.
     Say(Status),
+    /// It is passed on, and the answer states no more credit than is left of this usage of the channel.
+    Credit(u64),
 }
 
 /// A call that was made.
@@ -124,6 +126,27 @@ impl Script {
         let mut seen = self.seen();
         seen.retain(|one| one.call == call);
         seen
+    }
+
+    /// What a channel has used by the reports of its module, without those that were refused.
+    pub fn reported(&self, channel: ClientKey) -> u64 {
+        let inner = self.lock();
+        let mut totals: HashMap<Option<SessionId>, u64> = HashMap::new();
+        let mut increments = HashMap::new();
+        let mine = inner.seen.iter().filter(|seen| seen.channel == Some(channel));
+        for seen in mine.filter(|seen| seen.error().is_none()) {
+            match seen.usage {
+                Some(Usage::Total(total)) => {
+                    let known = totals.entry(seen.session).or_default();
+                    *known = total.max(*known);
+                }
+                Some(Usage::Incremental { sequence, amount }) => {
+                    increments.insert((seen.session, sequence), amount);
+                }
+                None => {}
+            }
+        }
+        totals.into_values().chain(increments.into_values()).fold(0, u64::saturating_add)
     }
 
     /// The module's log so far.
@@ -204,6 +227,12 @@ impl CoreInterface for Scripted {
         let (script, core) = (Arc::clone(&self.script), Arc::clone(&self.core));
         let work = self.runtime.spawn(async move {
             let reply = answer(&core, request, act).await;
+            let reply = match (act, about(&decoded).0) {
+                (Some(Act::Credit(usage)), Some(channel)) => {
+                    with_credit(reply, usage.saturating_sub(script.reported(channel)))
+                }
+                _ => reply,
+            };
             script.answered(at, &reply);
             reply
         });
@@ -213,7 +242,7 @@ impl CoreInterface for Scripted {
 
 async fn answer(core: &CoreObject, request: Bytes<u8>, act: Option<Act>) -> Bytes<u8> {
     match act {
-        None => core.call(request).await,
+        None | Some(Act::Credit(_)) => core.call(request).await,
         Some(Act::Refuse(name)) => refusal(name),
         Some(Act::Silence) => std::future::pending().await,
         Some(Act::Garbage) => Bytes::from(b"{\"ok\": [\xff".to_vec()),
@@ -241,5 +270,15 @@ fn with_status(reply: Bytes<u8>, status: Status) -> Bytes<u8> {
         Some(said) => *said = status.as_str().into(),
         None => return reply,
     }
+    Bytes::from(value.to_string().into_bytes())
+}
+
+/// The same answer with no more credit than this. An answer that states none stays as it is.
+fn with_credit(reply: Bytes<u8>, most: u64) -> Bytes<u8> {
+    let Ok(mut value) = serde_json::from_slice::<Value>(&reply) else { return reply };
+    let Some(stated) = value.get_mut("ok").and_then(|ok| ok.get_mut("credit")) else {
+        return reply;
+    };
+    *stated = stated.as_u64().map_or(most, |stated| stated.min(most)).into();
     Bytes::from(value.to_string().into_bytes())
 }

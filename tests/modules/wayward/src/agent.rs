@@ -18,6 +18,9 @@ use crate::{Settings, Shared};
 const LOGIN: Duration = Duration::from_secs(5);
 const MAX_LINE: u64 = 512;
 
+/// What is given at a time, in bytes.
+const PIECE: usize = 16 * 1024;
+
 /// Listens, and tells the core what every access message is to say.
 pub(crate) async fn listen(
     shared: &Arc<Shared>,
@@ -121,14 +124,14 @@ async fn request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<u64>> {
     line.parse().map(Some).map_err(io::Error::other)
 }
 
-/// The service: so many bytes. Each is counted when it is given.
+/// The service: so many bytes, as the credit allows. Each is counted when it is given.
 async fn give(stream: &mut BufReader<TcpStream>, amount: u64, session: &Session) -> io::Result<()> {
-    let (piece, mut left) = ([b'x'; 4096], amount);
+    let (piece, mut left) = ([b'x'; PIECE], amount);
     while left > 0 {
-        let size = left.min(4096) as usize;
-        stream.write_all(&piece[..size]).await?;
-        session.add(size as u64);
-        left -= size as u64;
+        let size = session.room(left.min(PIECE as u64)).await;
+        stream.write_all(&piece[..size as usize]).await?;
+        session.add(size);
+        left -= size;
     }
     Ok(())
 }

@@ -95,22 +95,34 @@ async fn serve(
     session: Session,
 ) -> bool {
     let mut reports = interval(shared.report());
-    let goes_on = loop {
-        tokio::select! {
+    let goes_on = 'serving: loop {
+        let (amount, done) = tokio::select! {
             () = line.is_cut() => break false,
-            _ = reports.tick() => if !session.report().await {
+            _ = reports.tick() => {
+                if session.report().await {
+                    continue;
+                }
                 break false;
-            },
-            Some((amount, done)) = line.errands.recv() => tokio::select! {
-                () = line.is_cut() => break false,
-                carried = carry(&mut stream, amount, &session) => match carried {
-                    // Whoever asked may have gone.
-                    Ok(()) => drop(done.send(amount)),
-                    Err(_) => break true,
-                },
-            },
+            }
+            Some(errand) = line.errands.recv() => errand,
             // Nothing was asked for, so nothing comes but the end.
             _ = stream.read_u8() => break true,
+        };
+        let mut carried = Box::pin(carry(&mut stream, amount, &session));
+        let carried = loop {
+            tokio::select! {
+                () = line.is_cut() => break 'serving false,
+                // More may be carried once the core allows it.
+                _ = reports.tick() => if !session.report().await {
+                    break 'serving false;
+                },
+                carried = &mut carried => break carried,
+            }
+        };
+        match carried {
+            // Whoever asked may have gone.
+            Ok(()) => drop(done.send(amount)),
+            Err(_) => break true,
         }
     };
     drop(stream);
@@ -118,7 +130,7 @@ async fn serve(
     goes_on
 }
 
-/// Asks for so many bytes and takes them.
+/// Asks for so many bytes and takes them, as the credit allows.
 async fn carry(
     stream: &mut BufReader<TcpStream>,
     amount: u64,
@@ -127,7 +139,7 @@ async fn carry(
     stream.write_all(format!("{amount}\n").as_bytes()).await?;
     let (mut piece, mut left) = ([0; 4096], amount);
     while left > 0 {
-        let size = left.min(4096) as usize;
+        let size = session.room(left.min(4096)).await as usize;
         let received = stream.read(&mut piece[..size]).await? as u64;
         if received == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

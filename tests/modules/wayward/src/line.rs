@@ -161,6 +161,8 @@ pub(crate) struct Session {
     channel: ClientKey,
     id: SessionId,
     used: AtomicU64,
+    /// The usage up to which the core allows use; nothing where it states no limit.
+    limit: watch::Sender<Option<u64>>,
 }
 
 impl Session {
@@ -168,12 +170,31 @@ impl Session {
     pub(crate) async fn start(core: &Core, channel: ClientKey) -> Result<Self, Error> {
         let started = core.start_session(channel, None).await?;
         let core = core.clone();
-        let session = Self { core, channel, id: started.session, used: AtomicU64::new(0) };
+        let limit = watch::Sender::new(started.credit);
+        let session = Self { core, channel, id: started.session, used: AtomicU64::new(0), limit };
         if !fault::is("ignores-start-status") && !started.status.allows_use() {
             session.finish().await;
             return Err(format!("the channel is {}", started.status).into());
         }
         Ok(session)
+    }
+
+    /// How much of it may be used now; waits while that is nothing.
+    pub(crate) async fn room(&self, most: u64) -> u64 {
+        let mut limit = self.limit.subscribe();
+        loop {
+            let left = limit
+                .borrow_and_update()
+                .map_or(most, |limit| limit.saturating_sub(self.used.load(SeqCst)));
+            if fault::is("ignores-credit") || (left > 0 && fault::is("credit-by-buffer")) {
+                return most;
+            }
+            if left > 0 {
+                return left.min(most);
+            }
+            // An error would mean that the session is gone.
+            let _ = limit.changed().await;
+        }
     }
 
     /// Notes that so much was used.
@@ -184,6 +205,10 @@ impl Session {
     /// Reports the usage so far; whether to go on serving. `Ok` means that the core has it on disk.
     pub(crate) async fn report(&self) -> bool {
         if fault::is("reports-nothing") {
+            return true;
+        }
+        let waits = || self.limit.borrow().is_some_and(|limit| self.used.load(SeqCst) >= limit);
+        if fault::is("waits-without-asking") && waits() {
             return true;
         }
         match self.update().await {
@@ -221,8 +246,8 @@ impl Session {
 
     async fn update(&self) -> Result<Status, ApiError> {
         // A total may be sent twice without harm, unlike an increment.
-        let used = self.used.load(SeqCst);
-        let used = match used {
+        let counted = self.used.load(SeqCst);
+        let used = match counted {
             used if fault::is("usage-falls") && used > 150_000 => 1,
             used if fault::is("usage-doubled") => used * 2,
             used => used,
@@ -234,6 +259,8 @@ impl Session {
             }
             used => used,
         };
-        self.core.update_session(self.channel, self.id, used).await
+        let reply = self.core.report(self.channel, self.id, used).await?;
+        self.limit.send_replace(reply.credit.map(|credit| counted.saturating_add(credit)));
+        Ok(reply.status)
     }
 }
