@@ -18,6 +18,9 @@ import urllib.error
 import urllib.request
 
 REPORT_SECONDS = 0.5
+NO_CREDIT_SECONDS = (0.05, 0.2)  # the first and the longest pause between reports while nothing may be used
+PATIENCE_SECONDS = 10  # so long the host may leave a report without an answer
+CALL_SECONDS = 10
 
 
 class Refused(Exception):
@@ -38,8 +41,9 @@ class Host:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "service_" + method, "params": params})
         headers = {"Authorization": "Bearer " + self.token, "Content-Type": "application/json"}
         request = urllib.request.Request(self.url, body.encode(), headers)
+        seconds = CALL_SECONDS + params.get("waitSeconds", 0)
         try:
-            with urllib.request.urlopen(request, timeout=70) as answer:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
                 answer = json.load(answer)
         except urllib.error.HTTPError as error:  # a refusal has a body, too
             answer = json.load(error)
@@ -49,6 +53,7 @@ class Host:
 
     def insist(self, method, **params):
         """The same, again and again while the host is away or fails: calls may be repeated."""
+        pause = 0.1
         while True:
             try:
                 return self.call(method, **params)
@@ -56,7 +61,8 @@ class Host:
                 if isinstance(error, Refused) and error.name != "Internal":
                     raise
                 print(f"{method}: {error}; trying again", file=sys.stderr, flush=True)
-                time.sleep(1)
+                time.sleep(pause)
+                pause = min(2 * pause, 0.5)
 
 
 class Channel:
@@ -64,26 +70,31 @@ class Channel:
 
     def __init__(self, host, key):
         self.host, self.key = host, key
-        self.lock = threading.RLock()
+        self.changed = threading.Condition()
+        self.saving = threading.Lock()  # one report at a time, or a later one could be overtaken
         self.connections = set()
-        self.session, self.used, self.reported = None, 0, 0
+        self.session, self.used, self.acknowledged = None, 0, 0
+        self.limit = None  # the usage up to which the host allows use; None where it states no limit
+        self.over = False  # nothing may be used any more in this session
         self.ending = False  # the last usage of a session is on its way
+        self.denied = False  # the host has said that there is no access any more
 
     def open(self, *connections):
         """A user has come. The first one opens a session; False where the host allows none."""
-        while self.ending:
-            time.sleep(0.02)
-        with self.lock:
+        with self.changed:
+            self.changed.wait_for(lambda: not self.ending and not (self.session and self.over))
             if self.session is None:
                 try:
                     started = self.host.call("startSession", clientKey=self.key)
                     if started["status"] not in ("activating", "active"):
+                        self.denied = True
                         self.host.call("stopSession", clientKey=self.key, session=started["session"])
                         return False
                 except (Refused, OSError, ValueError) as error:
                     print(f"no session for {self.key}: {error}", file=sys.stderr, flush=True)
                     return False
-                self.session, self.used, self.reported = started["session"], 0, 0
+                self.session, self.used, self.acknowledged = started["session"], 0, 0
+                self.limit, self.over = started.get("credit"), False
                 threading.Thread(target=self.report, args=(self.session,), daemon=True).start()
             self.connections.update(connections)
             return True
@@ -92,57 +103,133 @@ class Channel:
         """A user has gone. With the last one the session ends, its usage reported before."""
         for connection in connections:
             shut(connection)
-        with self.lock:
+        with self.changed:
             self.connections.difference_update(connections)
             if self.connections or self.session is None:
                 return
-            session, used, self.session = self.session, self.used, None
+            session, self.session = self.session, None
             self.ending = True  # so that a stop is answered only when the usage is saved
+            self.changed.notify_all()
         try:
-            self.host.insist("updateSession", clientKey=self.key, session=session, usage={"total": used})
+            with self.saving:
+                usage = {"total": self.used}
+                self.host.insist("updateSession", clientKey=self.key, session=session, usage=usage)
             self.host.insist("stopSession", clientKey=self.key, session=session)
         except Refused as error:
             print(f"the end of a session: {error}", file=sys.stderr, flush=True)
         finally:
-            self.ending = False
+            with self.changed:
+                self.ending = False
+                self.changed.notify_all()
 
-    def count(self, amount):
-        with self.lock:
-            self.used += amount
+    def left(self, most):
+        return most if self.limit is None else max(0, min(most, self.limit - self.used))
+
+    def take(self, most):
+        """Counts up to so many bytes, as many as the credit has left, and says how many; waits while
+        that is nothing. 0 means that the session is over."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.over or self.session is None or self.left(most))
+            if self.over or self.session is None:
+                return 0
+            granted = self.left(most)
+            self.used += granted
+            if self.is_low():
+                self.changed.notify_all()
+            return granted
+
+    def received(self, amount):
+        """Counts what has come in already; False when the session is over."""
+        while amount and (granted := self.take(amount)):
+            amount -= granted
+        with self.changed:
+            self.used += amount  # it has come in all the same
+        return not amount
+
+    def send(self, connection, words):
+        """Sends as much at a time as the credit allows; False when the session is over."""
+        while words and (granted := self.take(len(words))):
+            connection.sendall(words[:granted])
+            words = words[granted:]
+        return not words
+
+    def is_low(self):
+        """Whether to report before the time: a quarter of the credit is used."""
+        if self.limit is None:
+            return False
+        return self.used - self.acknowledged >= max(1, (self.limit - self.acknowledged) // 4)
 
     def report(self, session):
+        """Reports while the session lasts: at intervals, earlier as the credit runs low, and again and
+        again while there is none, because the answer after a payment has more."""
+        shortest, longest = NO_CREDIT_SECONDS
+        pause, answered = shortest, time.monotonic()
         while True:
-            time.sleep(REPORT_SECONDS)
-            with self.lock:
+            with self.changed:
+                starved = not self.left(1)
+                if starved:
+                    early, seconds = lambda: self.session != session, pause
+                    pause = min(2 * pause, longest)
+                else:
+                    early = lambda: self.session != session or self.is_low()
+                    seconds, pause = REPORT_SECONDS, shortest
+                self.changed.wait_for(early, seconds)
                 if self.session != session:
                     return
-                used, self.reported, known = self.used, self.used, self.reported
-            if used == known:
-                continue
-            try:
-                reply = self.host.insist(
-                    "updateSession", clientKey=self.key, session=session, usage={"total": used}
-                )
-                if reply["status"] in ("activating", "active"):
+                if not starved and self.used == self.acknowledged:
+                    answered = time.monotonic()  # there is nothing to report
                     continue
-            except Refused as error:
+            try:
+                if not self.save(session):
+                    return
+                answered = time.monotonic()
+            except (OSError, ValueError, Refused) as error:
                 print(f"usage of {self.key}: {error}", file=sys.stderr, flush=True)
-            if self.session == session:
-                self.cut()  # the status says that there is no access any more
-            return
+                final = isinstance(error, Refused) and error.name != "Internal"
+                if self.session != session:
+                    return
+                if final or time.monotonic() - answered > PATIENCE_SECONDS:
+                    self.cut()
+                if final:
+                    return
+                time.sleep(1)
+
+    def save(self, session):
+        """Reports the usage, and takes what the answer says to heart; whether the session goes on."""
+        with self.saving:
+            with self.changed:
+                if self.session != session:
+                    return False
+                used = self.used
+            usage = {"total": used}
+            reply = self.host.call("updateSession", clientKey=self.key, session=session, usage=usage)
+            with self.changed:
+                if self.session != session:
+                    return False
+                credit = reply.get("credit")
+                self.acknowledged = used
+                self.limit = None if credit is None else used + credit
+                self.changed.notify_all()
+        if reply["status"] in ("activating", "active"):
+            return True
+        self.denied = True
+        self.cut()
+        return False
 
     def cut(self):
-        with self.lock:
+        with self.changed:
+            self.over = True
+            self.changed.notify_all()
             for connection in self.connections:
                 shut(connection)  # which ends its thread, and that closes it
 
     def stop(self):
         """Cuts every user; returns when the session is over. Who comes later is asked for anew."""
         while True:
-            self.cut()
-            with self.lock:
+            with self.changed:
                 if self.session is None and not self.connections and not self.ending:
                     return
+            self.cut()
             time.sleep(0.02)
 
 
@@ -220,9 +307,9 @@ class Agent:
                 # A session begins with the first words: who only looks in uses nothing.
                 if not words or not channel.open(connection):
                     return
-                while words:
-                    connection.sendall(words.upper())
-                    channel.count(2 * len(words))
+                while words and channel.received(len(words)):
+                    if not channel.send(connection, words.upper()):
+                        return
                     words = connection.recv(65536)
             except OSError:
                 pass
@@ -239,7 +326,8 @@ class Client:
         self.lock = threading.Lock()
 
     def serving(self):
-        return list(self.ports)
+        with self.lock:
+            return [key for key in self.ports if not self.channels[key].denied]
 
     def start(self, key):
         access = self.host.insist("getAccess", clientKey=key)
@@ -251,7 +339,7 @@ class Client:
                 serve = lambda connection: self.serve(connection, channel)
                 listener, address = listen(self.config.get("listen", "127.0.0.1:0"), serve)
                 self.ports[key] = (listener, address)
-            self.channels[key].access = access
+            self.channels[key].access, self.channels[key].denied = access, False
             return {"answer": "ready", "service": {"address": self.ports[key][1]}}
 
     def stop(self, key):
@@ -312,8 +400,8 @@ def login(access):
 def carry(source, sink, channel):
     try:
         while words := source.recv(65536):
-            channel.count(len(words))
-            sink.sendall(words)
+            if not channel.send(sink, words):
+                raise OSError("the session is over")
         sink.shutdown(socket.SHUT_WR)  # no more from here; the other way may go on
     except OSError:
         shut(source)

@@ -78,6 +78,17 @@ fn the_program_of_the_page_is_used_and_loses_no_usage() {
 }
 
 #[test]
+fn program_of_the_page_keeps_to_its_credit_and_to_the_status() {
+    let command = ["python3", "docs/standalone/parrot.py", "{http}"];
+    let mut words = vec!["docs/standalone/parrot.module.json"];
+    for case in ["usage.credit", "status.by-client", "trouble.nonsense"] {
+        words.extend(["--only", case]);
+    }
+    let (output, text) = check(&words, &command);
+    assert!(output.status.success() && text.contains("parrot conforms: "), "{text}");
+}
+
+#[test]
 fn a_program_that_dies_while_it_serves_is_named_as_dead() {
     // The client's side ends by a signal as soon as it is told to serve a channel.
     let script = "import os, signal, sys; sys.dont_write_bytecode = True; sys.path.insert(0, 'docs/standalone'); import parrot; \
