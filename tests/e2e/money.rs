@@ -1,5 +1,6 @@
 //! Money between two nodes: what use costs, what is paid for it, and what happens when it is not.
 
+mod bought;
 mod deal;
 mod ends;
 mod kills;

@@ -1,0 +1,129 @@
+//! What is delivered beyond what was paid for, where nothing but payments holds a transfer up.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use privatix_plugin_api::message::Status;
+use serde_json::json;
+
+use super::deal::{Deal, POSTPAID, PREPAID};
+use crate::support::gate::Way;
+use crate::support::{Package, wait_for};
+
+const KIB: u64 = 1024;
+/// What may be used until the next payment, in KiB: paid in advance, or borne.
+const BOUGHT: u64 = 1000;
+/// What may be on its way in buffers.
+const BUFFER: u64 = 256 * KIB;
+/// All of the transfer.
+const WHOLE: u64 = 12 * BOUGHT * KIB;
+/// For how long nothing must come before the transfer counts as waiting.
+const A_WHILE: Duration = Duration::from_secs(2);
+
+#[test]
+fn transfer_stops_at_what_is_paid_in_advance() {
+    delivers_what_is_bought(PREPAID, BOUGHT);
+}
+
+#[test]
+fn transfer_stops_at_what_the_agent_bears() {
+    delivers_what_is_bought(POSTPAID, 0);
+}
+
+fn delivers_what_is_bought(billing: &str, paid: u64) {
+    let terms = json!({
+        "billingType": billing, "unitName": "KiB", "unitSize": KIB, "unitPrice": 1,
+        "billingInterval": BOUGHT / 2, "maxBillingUnitLag": BOUGHT,
+    });
+    let agent = "[modules.proxy]\nallow_private = true\n";
+    let deal = Deal::of(&Package::proxy(), agent, "", &terms, 100 * BOUGHT);
+    wait_for("what is due at the start to be paid", || {
+        (deal.agent_money().paid == paid).then_some(())
+    });
+    deal.settled();
+    deal.gate.set(Way::Silent);
+    let borne = BOUGHT - paid;
+    let transfer = Transfer::begin(&deal);
+    wait_for("all that may be used to be used", || {
+        (deal.pair.agent.channel(deal.channel).usage >= BOUGHT * KIB - 1).then_some(())
+    });
+    let delivered = transfer.waits();
+    assert_eq!(deal.agent_money().paid, paid, "no payment has come");
+    assert!(delivered <= BOUGHT * KIB + BUFFER, "{delivered} bytes for {BOUGHT} KiB");
+    let asked = deal.gate.asked();
+
+    deal.gate.set(Way::Open);
+    wait_for("the transfer to end", || {
+        // In this order: what is paid meanwhile allows more.
+        let ended = transfer.ended();
+        let delivered = transfer.delivered.load(SeqCst);
+        let money = deal.agent_money();
+        assert!(money.cost <= money.paid + borne, "{money:?}");
+        let bought = (money.paid + borne) * KIB;
+        assert!(delivered <= bought + BUFFER, "{delivered} bytes for {bought}");
+        ended.then_some(())
+    });
+    assert_eq!(transfer.end(), WHOLE);
+    let payments = deal.gate.asked() - asked;
+    // Two intervals at a time.
+    assert!(payments as u64 >= WHOLE / (2 * BOUGHT * KIB), "{payments} payments for all of it");
+    deal.agree(WHOLE);
+    deal.settled();
+    for node in [&deal.pair.agent, &deal.pair.client] {
+        assert_eq!(node.channel(deal.channel).status, Status::Active);
+        assert_eq!(node.sessions(deal.channel).len(), 1, "it was never cut");
+    }
+}
+
+/// A download that is read as fast as it comes.
+struct Transfer {
+    stream: TcpStream,
+    delivered: Arc<AtomicU64>,
+    reader: JoinHandle<()>,
+}
+
+impl Transfer {
+    fn begin(deal: &Deal) -> Self {
+        let mut stream = deal.connect().expect("connected");
+        stream.write_all(&WHOLE.to_be_bytes()).expect("asked");
+        let delivered = Arc::<AtomicU64>::default();
+        let (mut reading, count) = (stream.try_clone().expect("a handle"), Arc::clone(&delivered));
+        let reader = std::thread::spawn(move || {
+            let mut part = vec![0; 1 << 16];
+            while let Ok(1..) = reading.read(&mut part).inspect(|read| {
+                count.fetch_add(*read as u64, SeqCst);
+            }) {}
+        });
+        Self { stream, delivered, reader }
+    }
+
+    fn ended(&self) -> bool {
+        self.reader.is_finished()
+    }
+
+    /// Waits until nothing has come for a while; how much has come by then.
+    fn waits(&self) -> u64 {
+        let mut since = (0, Instant::now());
+        let delivered = wait_for("the transfer to wait", || {
+            let delivered = self.delivered.load(SeqCst);
+            if delivered != since.0 {
+                since = (delivered, Instant::now());
+            }
+            (since.1.elapsed() >= A_WHILE).then_some(delivered)
+        });
+        assert!(!self.ended(), "the transfer was cut after {delivered} bytes");
+        delivered
+    }
+
+    /// How much has come in all.
+    fn end(self) -> u64 {
+        // It may have ended already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.reader.join().expect("no panic");
+        self.delivered.load(SeqCst)
+    }
+}
