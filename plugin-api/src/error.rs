@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The stable name of an error. The first eight have the numbers that existing adapters know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum ErrorName {
     /// The caller is not, or no longer, the product's module.
@@ -38,6 +39,7 @@ pub enum ErrorName {
     TooManyWaiting,
     /// An error of a newer Service API.
     #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
@@ -71,6 +73,7 @@ impl ErrorName {
 
 /// A refused call to the core.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApiError {
     /// Stable name.
     pub name: ErrorName,
@@ -108,6 +111,7 @@ impl std::error::Error for ApiError {}
 
 /// A command that a module did not carry out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fault {
     /// What kind of failure.
     pub kind: FaultKind,
@@ -117,6 +121,7 @@ pub struct Fault {
 
 /// How a command failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum FaultKind {
@@ -130,6 +135,7 @@ pub enum FaultKind {
     Stopped,
     /// A kind of a newer Service API.
     #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 

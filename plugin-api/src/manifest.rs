@@ -20,6 +20,7 @@ pub const OLDEST_API_VERSION: u32 = 1;
 
 /// The side of a service that a product takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Sells.
@@ -46,6 +47,7 @@ impl std::fmt::Display for Role {
 
 /// What the numbers in a module's usage reports mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum UsageReporting {
     /// Each report is the total of its session so far. Preferred: a lost or repeated report does
@@ -57,6 +59,7 @@ pub enum UsageReporting {
 
 /// What happens in the library when Rust code panics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PanicStrategy {
     /// The panic is caught at the module's edge and reported.
@@ -67,6 +70,7 @@ pub enum PanicStrategy {
 
 /// The Service API versions a library can speak, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApiRange {
     /// Oldest.
     pub min: u32,
@@ -87,27 +91,34 @@ impl ApiRange {
 
 /// The hash of each template the library was built with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TemplateHashes {
     /// Of the access template.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub access: String,
     /// Of the offering template; required to sell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub offering: Option<String>,
 }
 
 /// See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// The module's name: the file's without `lib` and `.so`.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[a-z][a-z0-9_-]{0,31}$")))]
     pub name: String,
     /// The module's own version.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     pub version: String,
     /// Identifies the product on every node; a UUID v4 chosen once by the author.
     pub product_id: Uuid,
     /// Service API versions the library speaks.
     pub service_api: ApiRange,
     /// Roles it can take.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub roles: Vec<Role>,
     /// What its usage reports mean.
     pub usage_reporting: UsageReporting,
@@ -121,6 +132,7 @@ pub struct Manifest {
     /// Lowercase hex SHA-256 of the whole library with this field's digits set to `0`, or all
     /// zeros in a library that was not sealed. Not to be left out: one damaged letter of its name
     /// would unseal the library.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub seal: String,
 }
 

@@ -25,6 +25,7 @@ macro_rules! id {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 
@@ -55,6 +56,7 @@ id! {
 
 /// A password in transit. Never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Password(pub String);
 
@@ -66,6 +68,7 @@ impl fmt::Debug for Password {
 
 /// The state of a channel on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Ordered; no access message yet.
@@ -133,6 +136,7 @@ impl FromStr for Status {
 /// Module → core. Each call reaches only channels of the calling product
 /// ([`ErrorName::ChannelNotFound`] for any other) and may be repeated unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "call", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum CoreRequest {
@@ -198,11 +202,13 @@ pub enum CoreRequest {
     Log(LogEvent),
     /// A call of a newer Service API, answered [`ErrorName::Unsupported`].
     #[serde(other, skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
 /// Usage in the smallest unit: bytes for data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Usage {
     /// All of the session so far; never less than reported before.
@@ -212,6 +218,7 @@ pub enum Usage {
         /// From 1, rises by any amount from report to report of one session; a repeated one is
         /// acknowledged and not added again.
         #[serde(deserialize_with = "integer")]
+        #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
         sequence: u64,
         /// Smallest units.
         #[serde(deserialize_with = "integer")]
@@ -221,6 +228,7 @@ pub enum Usage {
 
 /// One log event of a module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogEvent {
     /// How important.
     pub level: LogLevel,
@@ -235,6 +243,7 @@ pub struct LogEvent {
 
 /// Importance of a log event, most important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Somebody has to act.
@@ -251,10 +260,12 @@ pub enum LogLevel {
 
 /// An answer without content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {}
 
 /// The channel's status after the call, which tells the module whether to go on serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusReply {
     /// See [`Status`].
     pub status: Status,
@@ -279,6 +290,7 @@ impl StatusReply {
 
 /// Answer to `StartSession`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionStarted {
     /// The session to report usage for.
     pub session: SessionId,
@@ -299,9 +311,11 @@ pub struct SessionStarted {
 
 /// All that a client needs to use the service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AccessMessage {
     /// Hash of the access template this message is valid by.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub template_hash: String,
     /// Makes every message unique.
     pub nonce: String,
@@ -324,6 +338,7 @@ pub struct AccessMessage {
 /// Core → module. `Start` and `Stop` come in order per channel, are sent again after a restart
 /// and have to be safe to repeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "call", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum ModuleRequest {
@@ -373,11 +388,13 @@ pub enum ModuleRequest {
     },
     /// A command of a newer Service API, answered `unsupported`.
     #[serde(other, skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
 /// Why a channel is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StopReason {
@@ -387,11 +404,13 @@ pub enum StopReason {
     Terminated,
     /// A reason of a newer Service API; to be treated as `Suspended`.
     #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
 /// Answer to `Start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Started {
     /// The service can be used now.
@@ -402,6 +421,7 @@ pub enum Started {
 
 /// Answer to `Sessions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Sessions {
     /// Channels being served.
@@ -410,6 +430,7 @@ pub struct Sessions {
 
 /// Answer to `Exercise`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Exercised {
     /// What was really carried, in smallest units, as the module itself measures it.
     pub moved: u64,
@@ -417,16 +438,19 @@ pub struct Exercised {
 
 /// Answer to `Describe`: what a user needs to use a channel, by name, such as a local port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Description(pub BTreeMap<String, String>);
 
 /// Answer to `Cleanup`: what was undone, a sentence each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Cleaned(pub Vec<String>);
 
 /// How a module is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "health", content = "detail", rename_all = "lowercase")]
 pub enum Health {
     /// Serves.
@@ -439,6 +463,7 @@ pub enum Health {
 
 /// What a module is told when it is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HostInfo {
     /// The Service API version host and module agreed on.
@@ -457,6 +482,7 @@ pub struct HostInfo {
 
 /// The outcome of a call, as it crosses: `{"ok": …}` or `{"error": …}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Reply<T, E> {
     /// Done.

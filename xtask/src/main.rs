@@ -45,6 +45,10 @@ What there is to do with this repository:
       Builds the modules for others to install: release libraries with their templates, each library
       sealed, in DIRECTORY (target/package unless given). With --dev they are not optimised.
 
+  cargo xtask reference
+      Writes the JSON Schemas and test vectors of docs/reference anew, from the types and functions
+      of the host. A test fails where they are not up to date.
+
   cargo xtask help
 ";
 
@@ -58,6 +62,12 @@ fn main() -> ExitCode {
         ["package", rest @ ..] => {
             package::Options::read(rest).and_then(|options| package::run(&options))
         }
+        ["reference"] => cargo::step(
+            "reference",
+            cargo::cargo(&["run", "--quiet", "--locked", "--package", "privatix-reference"])
+                // As the tests are built, so that nothing is compiled twice for want of a flag.
+                .arg("--all-features"),
+        ),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -61,14 +61,17 @@ pub fn compose(parts: &AccessParts<'_>) -> Value {
 
 /// What an envelope is for. All of it is in the open, and authenticated with what is sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
     /// Hash of the order that the channel came of.
     #[serde(rename = "order")]
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub order_hash: String,
     /// The channel.
     pub channel: ClientKey,
     /// Hash of the template that the message is valid by.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub template_hash: String,
     /// Rises with every new message of a channel.
     pub serial: u64,
@@ -91,6 +94,7 @@ impl Binding {
 
 /// All of an envelope but its signature.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Envelope {
     #[serde(flatten)]
     binding: Binding,
@@ -99,12 +103,24 @@ struct Envelope {
 }
 
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct Sealed {
     #[serde(with = "base64url")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "String", regex(pattern = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"))
+    )]
     encapsulated_key: Vec<u8>,
     #[serde(with = "base64url")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", regex(pattern = "^[A-Za-z0-9_-]+$")))]
     ciphertext: Vec<u8>,
+}
+
+/// The JSON Schema of an envelope without its signature.
+#[cfg(feature = "schema")]
+pub fn envelope_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    <Envelope as schemars::JsonSchema>::json_schema(generator)
 }
 
 /// Why a message cannot be sealed.

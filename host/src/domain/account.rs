@@ -15,6 +15,7 @@ use super::status::{Hold, Holds};
 
 /// The state of a channel as its agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
     /// The channel.

@@ -17,6 +17,7 @@ use super::signed::{self, Kind, Malformed, SignatureError};
 
 /// A client's promise to pay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Cheque {
     /// Who is paid: the agent's signing key.
@@ -26,16 +27,20 @@ pub struct Cheque {
     /// For which channel.
     pub channel: ClientKey,
     /// Hash of the channel's offering.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub offering: String,
     /// All that is paid for the channel so far, in the smallest unit of money.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub balance: u64,
 }
 
 /// An agent's answer to a cheque: its account of the channel with the cheque in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     /// Hash of the signed cheque.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub cheque: String,
     /// The account, whose `paid` is the balance of the best cheque.
     #[serde(flatten)]

@@ -27,6 +27,7 @@ pub const ACCESS_TEMPLATE_HASH: &str = "accessTemplateHash";
 
 /// The unit that usage is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum UnitType {
     /// What the module reports; bytes for data.
@@ -37,6 +38,7 @@ pub enum UnitType {
 
 /// Whether use is paid for before or after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum BillingType {
     /// Before.
@@ -47,11 +49,14 @@ pub enum BillingType {
 
 /// An agent's proposal. Prices are in the smallest unit of money; of every limit, `None` is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Offering {
     /// Hash of the offering template it was filled from.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub template_hash: String,
     /// Hash of the access template of the channels that come of it.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub access_template_hash: String,
     /// Makes two otherwise equal offerings differ.
     pub nonce: Uuid,
@@ -62,14 +67,17 @@ pub struct Offering {
     /// What is offered, in a few words.
     pub service_name: String,
     /// Where: ISO 3166-1 alpha-2.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Z]{2}$")))]
     pub country: String,
     /// How many channels there may be at the same time.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub supply: u64,
     /// What a unit is called.
     pub unit_name: String,
     /// What is counted.
     pub unit_type: UnitType,
     /// Smallest units in one unit.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub unit_size: u64,
     /// When is paid.
     pub billing_type: BillingType,
@@ -82,17 +90,22 @@ pub struct Offering {
     pub min_units: u64,
     /// Units after which a channel ends.
     #[serde(default, deserialize_with = "limit", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub max_units: Option<NonZeroU64>,
     /// Units between two payments.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub billing_interval: u64,
     /// Unpaid units after which service is suspended.
     #[serde(default, deserialize_with = "limit", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub max_billing_unit_lag: Option<NonZeroU64>,
     /// Seconds of suspension after which a channel ends.
     #[serde(default, deserialize_with = "limit", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub max_suspend_time: Option<NonZeroU64>,
     /// Seconds without use after which a channel ends.
     #[serde(default, deserialize_with = "limit", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub max_inactive_time: Option<NonZeroU64>,
     /// Units at the beginning that cost nothing.
     #[serde(default)]
@@ -101,6 +114,7 @@ pub struct Offering {
     #[serde(default)]
     pub additional_params: Map<String, Value>,
     /// The agent's URL; see [`Offering::exchange_url`].
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^https?://[^?#\\\s]+$")))]
     pub exchange: String,
 }
 

@@ -30,9 +30,11 @@ pub const MAX_VALIDITY: u64 = 24 * 60 * 60;
 
 /// A client's acceptance of an offering. It has no further fields: an agent keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
     /// Hash of the signed offering.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub offering: String,
     /// Who orders, and signs this.
     pub client_signing_key: PublicKey,
@@ -48,9 +50,11 @@ pub struct Order {
 
 /// The agent's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OrderReply {
     /// Hash of the signed order.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub order: String,
     /// The channel that it became.
     pub channel: ClientKey,

@@ -18,6 +18,7 @@ pub const MASK: &str = "•••••";
 
 /// One line for a person.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Line {
     /// What is shown, two spaces further in for every object around it.
     pub label: String,

@@ -12,6 +12,7 @@ use super::signed::{self, Kind};
 
 /// An agent's time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentTime {
     /// Whose clock it is, and who signs this.

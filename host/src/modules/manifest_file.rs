@@ -25,25 +25,38 @@ pub(super) struct ManifestFile {
 
 /// Hashes of templates, as far as they were written down.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamedTemplates {
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub(super) access: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub(super) offering: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[a-z][a-z0-9_-]{0,31}$")))]
     name: String,
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     version: String,
     product_id: Uuid,
     service_api: ApiRange,
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     roles: Vec<Role>,
     usage_reporting: UsageReporting,
     #[serde(default)]
     templates: NamedTemplates,
     #[serde(default)]
     config_schema: Option<Value>,
+}
+
+/// The JSON Schema of a manifest file.
+#[cfg(feature = "schema")]
+pub fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    <Written as schemars::JsonSchema>::json_schema(generator)
 }
 
 /// What a manifest file says, without the hashes of its templates.

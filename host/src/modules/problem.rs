@@ -10,6 +10,7 @@ use crate::domain::template::TemplateError;
 
 /// A refusal or failure as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// Stable name.
     pub code: String,

@@ -15,6 +15,7 @@ use crate::store::Trouble;
 
 /// Where a module is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Something has not arrived.
@@ -50,6 +51,7 @@ impl State {
 
 /// A module as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ModuleView {
     /// Its name.
@@ -83,6 +85,7 @@ pub struct ModuleView {
 
 /// Whether the program of a standalone module has subscribed to its commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConnectionView {
     /// Whether it has.
     pub connected: bool,
@@ -92,6 +95,7 @@ pub struct ConnectionView {
 
 /// A version of a module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct VersionView {
     /// The author's version.
@@ -111,6 +115,7 @@ pub struct VersionView {
 
 /// A new version beside a running one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Candidate {
     /// Its state.
     pub state: State,

@@ -45,6 +45,7 @@ pub(super) fn routes() -> Router<Api> {
 
 /// What to fetch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fetch {
     /// The agent's URL.
     pub url: String,
@@ -57,6 +58,7 @@ pub struct Fetch {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fetched {
     /// Fingerprints of the keys that the offerings there are signed with.
     pub agents: Vec<String>,
@@ -68,6 +70,7 @@ pub struct Fetched {
 
 /// What to order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewOrder {
     /// The offering's hash, or a beginning of it.
     pub offering: String,

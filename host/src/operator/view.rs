@@ -9,6 +9,7 @@ use crate::store::{ProductRow, TemplateRow};
 
 /// A product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProductView {
     /// Its id.
@@ -55,6 +56,7 @@ impl From<ProductRow> for ProductView {
 
 /// To whom a product goes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Transfer {
     /// The module's name.
     pub module: String,
@@ -62,6 +64,7 @@ pub struct Transfer {
 
 /// A template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateView {
     /// Its hash.

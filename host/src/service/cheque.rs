@@ -20,6 +20,7 @@ use crate::store::{ChannelRow, ChequeRow, DueCheque, StoreError, Txn};
 
 /// A cheque as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChequeView {
     /// Its channel.
@@ -40,6 +41,7 @@ pub struct ChequeView {
 
 /// What becomes of a cheque that was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
     /// When it is sent again, Unix time.

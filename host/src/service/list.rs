@@ -11,6 +11,7 @@ pub const MAX_PAGE: u32 = 1000;
 
 /// Which entries of a list.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListQuery {
     /// Only those of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,6 +14,7 @@ use crate::store::BillingRow;
 
 /// What a channel's use costs and what is paid for it, in the smallest unit of money.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MoneyView {
     /// What its usage is counted in.
@@ -42,6 +43,7 @@ pub struct MoneyView {
 
 /// What an agent has signed of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSaid {
     /// The status on its side.
@@ -60,6 +62,7 @@ pub struct AgentSaid {
 
 /// The agent asks for more than the own meter allows for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DisputeView {
     /// What it says that use has cost.
     pub asked: u64,

@@ -18,6 +18,7 @@ use crate::store::{OfferingRow, ProductRow};
 
 /// What an operator says of an offering; the rest is filled in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Draft {
     /// The product, by its module's name.
     pub product: String,
@@ -45,6 +46,7 @@ const MAX_OFFERING: usize = 64 * 1024;
 
 /// Some of an agent's offerings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OfferingPage {
     /// The signed messages.
     pub offerings: Vec<Value>,
@@ -58,6 +60,7 @@ pub struct OfferingPage {
 
 /// An offering as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OfferingView {
     /// Its hash.

@@ -35,6 +35,7 @@ pub enum OrderAnswer {
 
 /// An order as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OrderView {
     /// Its hash.

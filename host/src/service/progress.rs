@@ -12,6 +12,7 @@ use crate::clock::{self, UnixSeconds};
 
 /// What was the matter at the last attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Obstacle {
     /// The agent was not reached.
@@ -24,6 +25,7 @@ pub enum Obstacle {
 
 /// The last attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// What was the matter.

@@ -12,6 +12,7 @@ use crate::store::StoreError;
 
 /// A stable code and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refused {
     /// Stable name.
     pub code: Cow<'static, str>,

@@ -23,6 +23,7 @@ use crate::store::StoreError;
 
 /// A new token; it cannot be shown again.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewToken {
     /// The token itself.
     pub token: String,

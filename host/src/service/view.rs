@@ -21,6 +21,7 @@ use crate::store::{ChangeRow, ChannelRow, SessionRow};
 
 /// A channel as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelView {
     /// Its id, which is the client key.
@@ -67,6 +68,7 @@ pub struct ChannelView {
 
 /// A change of a channel's status or holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChangeView {
     /// When, Unix time.
     pub at: UnixSeconds,
@@ -83,6 +85,7 @@ const HISTORY: u32 = 50;
 
 /// A session as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
     /// Its id.

@@ -21,6 +21,12 @@ mod stream;
 pub use self::desk::Desk;
 pub use self::server::{Endpoint, serve};
 
+/// The JSON Schemas of what `service_…` calls are given beyond the Service API, and of a command.
+#[cfg(feature = "schema")]
+pub fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, schemars::Schema)> {
+    own::schemas(generator)
+}
+
 /// The largest message in bytes: of whoever has shown no token as it came, and of whoever has, which may
 /// name all the channels it serves, some 26,000.
 fn max_message(proven: bool) -> usize {

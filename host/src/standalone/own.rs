@@ -9,8 +9,8 @@ use privatix_plugin_api::message::{
     StopReason, decode, encode,
 };
 use privatix_plugin_api::{Fault, FaultKind};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -22,6 +22,7 @@ use crate::modules::line::{Command, Ended, Line, Order, Style, Subscription, Way
 const LONGEST_WAIT: u64 = 50;
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Subscribe {
     /// Channels that it serves already; without it, open sessions stay as they are.
@@ -29,12 +30,14 @@ struct Subscribe {
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Unsubscribe {
     subscription: String,
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Commands {
     subscription: String,
@@ -45,6 +48,7 @@ struct Commands {
 }
 
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Acknowledge {
     subscription: String,
@@ -62,6 +66,7 @@ struct Acknowledge {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 enum Word {
     Ready,
@@ -71,6 +76,46 @@ enum Word {
     Exercised,
     Unsupported,
     Failed,
+}
+
+/// What a program is told: a command with its number.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+struct Told {
+    /// To acknowledge it by; it rises from 1 within a subscription.
+    id: u64,
+    #[serde(flatten)]
+    command: Instruction,
+}
+
+/// See [`Order`].
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Instruction {
+    /// Serve this channel.
+    Start { client_key: ClientKey },
+    /// Serve it no longer.
+    Stop { client_key: ClientKey, reason: StopReason },
+    /// Say which channels are served.
+    Sessions,
+    /// For tests alone: carry about so much through a channel, in smallest units.
+    Exercise { client_key: ClientKey, amount: u64 },
+}
+
+/// The JSON Schemas of what `service_…` calls are given beyond the Service API, and of a command.
+#[cfg(feature = "schema")]
+pub(super) fn schemas(
+    generator: &mut schemars::SchemaGenerator,
+) -> Vec<(&'static str, schemars::Schema)> {
+    use schemars::JsonSchema;
+    vec![
+        ("subscribe", Subscribe::json_schema(generator)),
+        ("unsubscribe", Unsubscribe::json_schema(generator)),
+        ("commands", Commands::json_schema(generator)),
+        ("acknowledge", Acknowledge::json_schema(generator)),
+        ("command", Told::json_schema(generator)),
+    ]
 }
 
 /// Answers a call, named without its prefix.
@@ -181,23 +226,20 @@ async fn commands(
 
 fn written(command: &Command) -> Value {
     let id = command.number;
-    match command.order {
-        Order::Start(channel) => json!({ "id": id, "command": "start", "clientKey": channel }),
-        Order::Stop(channel, reason) => json!({
-            "id": id, "command": "stop", "clientKey": channel, "reason": reason_word(reason),
-        }),
-        Order::Sessions => json!({ "id": id, "command": "sessions" }),
-        Order::Exercise(channel, amount) => json!({
-            "id": id, "command": "exercise", "clientKey": channel, "amount": amount,
-        }),
-    }
-}
-
-fn reason_word(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Terminated => "terminated",
-        _ => "suspended",
-    }
+    let command = match command.order {
+        Order::Start(client_key) => Instruction::Start { client_key },
+        Order::Stop(client_key, reason) => {
+            // A program knows these two.
+            let reason = match reason {
+                StopReason::Terminated => StopReason::Terminated,
+                _ => StopReason::Suspended,
+            };
+            Instruction::Stop { client_key, reason }
+        }
+        Order::Sessions => Instruction::Sessions,
+        Order::Exercise(client_key, amount) => Instruction::Exercise { client_key, amount },
+    };
+    json!(Told { id, command })
 }
 
 fn acknowledge(line: &Line, given: Acknowledge) -> Result<Value, Failure> {

@@ -12,6 +12,7 @@ use crate::clock::{self, UnixSeconds};
 
 /// What is the matter with a database that does not work, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
     /// The kind of fault, in one word.

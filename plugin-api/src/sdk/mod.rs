@@ -138,6 +138,7 @@ pub struct Unsupported;
 
 /// How a module ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ShutdownReport {
     /// What `shutdown` of the author's code said, if it failed or was late.

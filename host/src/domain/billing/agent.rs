@@ -42,6 +42,7 @@ impl AgentFacts {
 
 /// Why a channel is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum End {
     /// Use has cost all of the deposit.

@@ -10,6 +10,7 @@ use crate::domain::offering::BillingType;
 
 /// Something that will happen. Usage is in smallest units, times are Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "what", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Outlook {
     /// It is held until that much is paid.

@@ -14,6 +14,7 @@ use crate::domain::signed::{self, Kind};
 
 /// A cheque and what it rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bundle {
     /// The cheque, signed by the client.

@@ -81,7 +81,7 @@ impl SealingKey {
 }
 
 macro_rules! text_of_key {
-    ($name:ident) => {
+    ($name:ident, $meaning:literal) => {
         impl $name {
             /// The 32 bytes.
             pub fn as_bytes(&self) -> &[u8; 32] {
@@ -115,6 +115,21 @@ macro_rules! text_of_key {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "description": $meaning,
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$",
+                })
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -129,5 +144,5 @@ macro_rules! text_of_key {
     };
 }
 
-text_of_key!(PublicKey);
-text_of_key!(SealingKey);
+text_of_key!(PublicKey, "An Ed25519 public key: 32 bytes in base64url without padding.");
+text_of_key!(SealingKey, "An X25519 public key: 32 bytes in base64url without padding.");

@@ -13,9 +13,11 @@ pub const CANCELLED: &str = "OrderCancelled";
 
 /// The cancellation of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OrderCancel {
     /// Hash of the signed order.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub order: String,
     /// The client's key, which signs both.
     pub client_signing_key: PublicKey,

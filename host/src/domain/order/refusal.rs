@@ -10,9 +10,11 @@ use crate::domain::signed::{self, Kind, Malformed, SignatureError};
 
 /// The refusal of an order for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OrderRefusal {
     /// Hash of the signed order.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub order: String,
     /// The stable name of the reason.
     pub code: String,

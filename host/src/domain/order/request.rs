@@ -12,6 +12,7 @@ use crate::domain::signed::{self, Kind, Malformed, SignatureError};
 
 /// A client's request about a channel; what it asks for is in the kind of its signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelRequest {
     /// The channel.

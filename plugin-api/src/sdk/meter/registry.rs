@@ -10,6 +10,7 @@ use crate::message::{ClientKey, SessionId};
 
 /// Usage of a channel that the core has not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Unreported {
     /// The channel.

@@ -1,0 +1,73 @@
+//! Identities, fingerprints, passwords, and keys that nobody may have.
+
+use serde_json::{Value, json};
+
+use super::{CHANNEL, OTHER_CHANNEL, base64url as text};
+use crate::domain::identity::{PublicKey, SealingKey};
+use crate::parties::{self, digest};
+
+pub(super) fn file() -> Value {
+    json!({
+        "about": "Parties with their secrets (hex), which the other files name. An identity file is \
+                  what `init --export` writes. A fingerprint is the SHA-256 of the 32 bytes of the \
+                  signing key.",
+        "parties": parties::NAMES.map(parties::vector),
+        "passwords": passwords(),
+        "refusedSigningKeys": signing_keys(),
+        "refusedSealingKeys": sealing_keys(),
+    })
+}
+
+fn passwords() -> Vec<Value> {
+    let order = privatix_plugin_api::json::hex(&digest("an order"));
+    let made = |channel: &str| {
+        let id = channel.parse().expect("a UUID");
+        let password = parties::identity("agent").password(id, &order);
+        json!({ "agent": "agent", "channel": channel, "order": order, "password": password })
+    };
+    [CHANNEL, OTHER_CHANNEL].map(made).to_vec()
+}
+
+/// 32 zero bytes with some others at places.
+fn bytes(others: &[(usize, u8)], rest: u8) -> [u8; 32] {
+    let mut bytes = [rest; 32];
+    for (at, byte) in others {
+        bytes[*at] = *byte;
+    }
+    bytes
+}
+
+fn signing_keys() -> Vec<Value> {
+    let good = parties::identity("agent").public().signing.to_string();
+    let refused = [
+        ("small order: the neutral element", text(bytes(&[(0, 1)], 0))),
+        ("small order: y = 0", text(bytes(&[], 0))),
+        ("small order: y = -1", text(bytes(&[(0, 0xec), (31, 0x7f)], 0xff))),
+        ("no point of the curve", text(bytes(&[(0, 2)], 0))),
+        ("31 bytes", text([7; 31])),
+        ("33 bytes", text([7; 33])),
+        ("padding", format!("{good}=")),
+        ("the other alphabet", format!("+{}", &good[1..])),
+        ("bits that are left over are set", format!("{}B", &good[..42])),
+        ("hexadecimal", privatix_plugin_api::json::hex(&bytes(&[], 7))),
+    ];
+    let made = |(why, key): (&str, String)| {
+        assert!(key.parse::<PublicKey>().is_err(), "{why}");
+        json!({ "why": why, "key": key })
+    };
+    refused.map(made).to_vec()
+}
+
+fn sealing_keys() -> Vec<Value> {
+    let refused = [
+        ("small order: 0", text(bytes(&[], 0))),
+        ("small order: 1", text(bytes(&[(0, 1)], 0))),
+        ("small order: p - 1", text(bytes(&[(0, 0xec), (31, 0x7f)], 0xff))),
+        ("31 bytes", text([7; 31])),
+    ];
+    let made = |(why, key): (&str, String)| {
+        assert!(key.parse::<SealingKey>().is_err(), "{why}");
+        json!({ "why": why, "key": key })
+    };
+    refused.map(made).to_vec()
+}
