@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Subcommand;
+use privatix_plugin_api::message::Status;
 
 use super::paging::Paging;
 use super::{host, money, output};
@@ -93,7 +94,10 @@ fn list(channels: &[ChannelView]) -> anyhow::Result<()> {
 
 fn show(channel: &ChannelView) -> Vec<String> {
     let now = clock::unix_now();
-    let holds = if channel.holds.is_empty() { "none".into() } else { channel.holds.join(", ") };
+    let mut holds = if channel.holds.is_empty() { "none".into() } else { channel.holds.join(", ") };
+    if let Some(at) = channel.retry_at {
+        holds += &format!(" (started again in {})", output::ago(now, at));
+    }
     let mut lines = vec![
         format!("channel   {}", channel.id),
         format!("product   {}", channel.product),
@@ -111,10 +115,12 @@ fn show(channel: &ChannelView) -> Vec<String> {
     ];
     if let Some(progress) = &channel.progress {
         let ago = output::ago(progress.at, now);
-        lines.push(format!("trouble   {} ({ago} ago)", progress.text));
+        lines.push(format!("contact   {} ({ago} ago)", progress.text));
     }
     if let Some(trouble) = &channel.trouble {
-        lines.push(format!("held      {} ago: {}", output::ago(trouble.at, now), trouble.reason));
+        let ago = output::ago(trouble.at, now);
+        let over = if channel.status == Status::Active { ", over" } else { "" };
+        lines.push(format!("trouble   {} ({ago} ago{over})", trouble.reason));
     }
     let money = money::lines(channel, now).into_iter();
     lines.extend(money.map(|(name, text)| format!("{name:<8}  {text}")));

@@ -20,6 +20,9 @@ use crate::service::{Draft, IdentityView, OfferingView};
 /// How long an agent's pages may take, each of which has a time-out of its own.
 const FETCH: Duration = Duration::from_secs(330);
 
+/// Refusals of offerings that are for another module than those here, or than the one chosen.
+const ELSEWHERE: [&str; 2] = ["UnknownProduct", "WrongProduct"];
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List offerings, newest first: an agent's own, or those that a client has fetched
@@ -117,7 +120,7 @@ async fn fetch(
     }
     // An agent may well sell what this host has no use for.
     let (others, refused): (Vec<_>, Vec<_>) =
-        fetched.refused.iter().partition(|refused| refused.code == "UnknownProduct");
+        fetched.refused.iter().partition(|refused| ELSEWHERE.contains(&refused.code.as_ref()));
     if let Some(first) = refused.first().or(others.first().filter(|_| fetched.offerings.is_empty()))
     {
         let all = fetched.refused.len();

@@ -75,6 +75,14 @@ impl AccountError {
 }
 
 impl Account {
+    /// Why the agent has ended the channel, as far as an account tells.
+    pub fn end(&self, deposit: u64) -> &'static str {
+        if deposit > 0 && self.cost >= deposit {
+            return "ended by the agent; all of the deposit is used";
+        }
+        "ended by the agent"
+    }
+
     /// The words for some holds.
     pub fn words(holds: Holds) -> Vec<String> {
         let held = Hold::ALL.into_iter().filter(|hold| holds.contains(*hold));

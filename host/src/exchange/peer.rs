@@ -70,7 +70,8 @@ impl PeerError {
 fn unreached(url: &str, source: reqwest::Error) -> PeerError {
     match explain(&source) {
         Some(why) => PeerError::Tls { url: url.to_owned(), why },
-        None => PeerError::Unreached { url: url.to_owned(), source },
+        // The address is said already.
+        None => PeerError::Unreached { url: url.to_owned(), source: source.without_url() },
     }
 }
 

@@ -148,7 +148,8 @@ impl Service {
             txn.channel_peer_ended(account.channel).await?;
         }
         if is_over(account.status) && !is_over(row.state.status) {
-            self.apply(&mut txn, &row, Event::Terminate, "ended by the agent").await?;
+            let why = account.end(row.deposit);
+            self.apply(&mut txn, &row, Event::Terminate, why).await?;
         }
         Ok(self.commit(txn).await?)
     }

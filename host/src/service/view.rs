@@ -16,7 +16,7 @@ use crate::clock::UnixSeconds;
 use crate::domain::account::Account;
 use crate::domain::identity::PublicKey;
 use crate::domain::present::{self, Line};
-use crate::domain::status;
+use crate::domain::status::{self, Hold};
 use crate::store::{ChangeRow, ChannelRow, SessionRow};
 
 /// A channel as its user sees it.
@@ -38,6 +38,9 @@ pub struct ChannelView {
     pub status: Status,
     /// Why it may not be active.
     pub holds: Vec<String>,
+    /// When the hold `fault` is lifted and its start tried again, Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<UnixSeconds>,
     /// Why it has this status.
     pub reason: String,
     /// Since when it has this status, Unix time.
@@ -203,6 +206,7 @@ fn view(row: ChannelRow, product: String, usage: u64, money: Option<MoneyView>) 
         peer: peer.unwrap_or(row.peer),
         status: row.state.status,
         holds: Account::words(row.state.holds),
+        retry_at: row.fault_until.filter(|_| row.state.holds.contains(Hold::Fault)),
         reason: row.reason,
         since: row.since,
         created_at: row.created_at,

@@ -50,6 +50,22 @@ fn accounts() {
 }
 
 #[test]
+fn end_names_a_deposit_that_is_used_up() {
+    let with_cost = |cost: u64| {
+        let mut message = account();
+        message["cost"] = cost.into();
+        serde_json::from_value::<Account>(message).expect("an account")
+    };
+    for (cost, deposit, used) in
+        [(0, 0, false), (0, 5, false), (4, 5, false), (5, 5, true), (6, 5, true)]
+    {
+        let text = with_cost(cost).end(deposit);
+        assert!(text.starts_with("ended by the agent"), "{text}");
+        assert_eq!(text.contains("deposit is used"), used, "{cost} of {deposit}");
+    }
+}
+
+#[test]
 fn holds_are_words_and_unknown_ones_are_no_holds() {
     let account = checked(&account()).expect("an account");
     assert_eq!(account.holds, ["user", "payment"]);
