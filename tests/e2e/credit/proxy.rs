@@ -14,15 +14,13 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::Value;
 
 use crate::support::database::Database;
-use crate::support::{Node, Package, Pair, socks, wait_for};
+use crate::support::{Node, Package, Pair, socks, wait_for, wait_still};
 
 const MIB: u64 = 1 << 20;
 const CREDIT: u64 = 2 * MIB;
 /// What may be on its way in buffers.
 const BUFFER: u64 = 256 * 1024;
 const CHANNELS: usize = 3;
-/// For how long nothing must come before a transfer counts as waiting.
-const A_WHILE: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(60);
 
 fn trading(agent: &str, channels: usize) -> (Pair, Vec<ClientKey>) {
@@ -56,11 +54,11 @@ fn locked_database_costs_one_credit_a_channel() {
     let booked: Vec<_> = users.iter().map(usage).collect();
     let long = std::env::var_os("TEST_SOAK").is_some();
     for user in &users {
-        user.waits();
+        wait_still("the transfer to wait", || user.delivered());
     }
     // What is tested is that nothing more comes however long it takes.
     while long && locked.elapsed() < LONG {
-        std::thread::sleep(A_WHILE);
+        std::thread::sleep(Duration::from_secs(1));
     }
     for (user, booked) in users.iter().zip(booked) {
         let delivered = user.delivered();
@@ -144,18 +142,6 @@ impl User {
 
     fn delivered(&self) -> u64 {
         self.shared.delivered.load(SeqCst)
-    }
-
-    /// Waits until nothing has come for a while.
-    fn waits(&self) {
-        let mut since = (0, Instant::now());
-        wait_for("the transfer to wait", || {
-            let delivered = self.delivered();
-            if delivered != since.0 {
-                since = (delivered, Instant::now());
-            }
-            (since.1.elapsed() >= A_WHILE).then_some(())
-        });
     }
 
     /// Ends the transfer; how much came in all.

@@ -5,14 +5,13 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use privatix_plugin_api::message::Status;
 use serde_json::json;
 
 use super::deal::{Deal, POSTPAID, PREPAID};
 use crate::support::gate::Way;
-use crate::support::{Package, wait_for};
+use crate::support::{Package, wait_for, wait_still};
 
 const KIB: u64 = 1024;
 /// What may be used until the next payment, in KiB: paid in advance, or borne.
@@ -21,8 +20,6 @@ const BOUGHT: u64 = 1000;
 const BUFFER: u64 = 256 * KIB;
 /// All of the transfer.
 const WHOLE: u64 = 12 * BOUGHT * KIB;
-/// For how long nothing must come before the transfer counts as waiting.
-const A_WHILE: Duration = Duration::from_secs(2);
 
 #[test]
 fn transfer_stops_at_what_is_paid_in_advance() {
@@ -51,22 +48,24 @@ fn delivers_what_is_bought(billing: &str, paid: u64) {
     wait_for("all that may be used to be used", || {
         (deal.pair.agent.channel(deal.channel).usage >= BOUGHT * KIB - 1).then_some(())
     });
-    let delivered = transfer.waits();
+    let delivered = wait_still("the transfer to wait", || transfer.delivered());
+    assert!(!transfer.reader.is_finished(), "the transfer was cut after {delivered} bytes");
     assert_eq!(deal.agent_money().paid, paid, "no payment has come");
     assert!(delivered <= BOUGHT * KIB + BUFFER, "{delivered} bytes for {BOUGHT} KiB");
     let asked = deal.gate.asked();
 
     deal.gate.set(Way::Open);
-    wait_for("the transfer to end", || {
-        // In this order: what is paid meanwhile allows more.
-        let ended = transfer.ended();
-        let delivered = transfer.delivered.load(SeqCst);
-        let money = deal.agent_money();
-        assert!(money.cost <= money.paid + borne, "{money:?}");
-        let bought = (money.paid + borne) * KIB;
-        assert!(delivered <= bought + BUFFER, "{delivered} bytes for {bought}");
-        ended.then_some(())
-    });
+    for step in 1..=WHOLE / (BOUGHT * KIB) {
+        wait_for("the transfer to go on", || {
+            // In this order: what is paid meanwhile allows more.
+            let delivered = transfer.delivered();
+            let money = deal.agent_money();
+            assert!(money.cost <= money.paid + borne, "{money:?}");
+            let bought = (money.paid + borne) * KIB;
+            assert!(delivered <= bought + BUFFER, "{delivered} bytes for {bought}");
+            (delivered >= step * BOUGHT * KIB).then_some(())
+        });
+    }
     assert_eq!(transfer.end(), WHOLE);
     let payments = deal.gate.asked() - asked;
     // Two intervals at a time.
@@ -101,22 +100,8 @@ impl Transfer {
         Self { stream, delivered, reader }
     }
 
-    fn ended(&self) -> bool {
-        self.reader.is_finished()
-    }
-
-    /// Waits until nothing has come for a while; how much has come by then.
-    fn waits(&self) -> u64 {
-        let mut since = (0, Instant::now());
-        let delivered = wait_for("the transfer to wait", || {
-            let delivered = self.delivered.load(SeqCst);
-            if delivered != since.0 {
-                since = (delivered, Instant::now());
-            }
-            (since.1.elapsed() >= A_WHILE).then_some(delivered)
-        });
-        assert!(!self.ended(), "the transfer was cut after {delivered} bytes");
-        delivered
+    fn delivered(&self) -> u64 {
+        self.delivered.load(SeqCst)
     }
 
     /// How much has come in all.

@@ -41,6 +41,19 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until a number has stayed the same for two seconds, which is how a transfer that waits is told
+/// from one that is slow.
+pub(crate) fn wait_still(what: &str, mut look: impl FnMut() -> u64) -> u64 {
+    let mut since = (look(), Instant::now());
+    wait_for(what, || {
+        let now = look();
+        if now != since.0 {
+            since = (now, Instant::now());
+        }
+        (since.1.elapsed() >= Duration::from_secs(2)).then_some(now)
+    })
+}
+
 /// Moments that look random and are the same in every run.
 pub(crate) struct Moments(u64);
 

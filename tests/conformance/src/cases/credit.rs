@@ -20,6 +20,9 @@ const RULE: &str =
 /// For how long no further use must be reported before the module counts as waiting.
 const A_WHILE: Duration = Duration::from_secs(1);
 
+/// The same where some of the credit is left.
+const LONGER: Duration = Duration::from_secs(4);
+
 /// What the kit accepts beyond a credit: a piece that cannot be divided, such as a packet.
 const PIECE: u64 = 4096;
 
@@ -66,7 +69,7 @@ async fn starved(pair: &Pair, party: &Party, amount: u64) -> Result<(), Finding>
     let mut carried = None;
     for granted in grants {
         grant(party, granted);
-        let mut waits = pin!(waits(party, channel));
+        let mut waits = pin!(waits(party, channel, granted));
         while carried.is_none() {
             tokio::select! {
                 outcome = &mut carrying => carried = Some(outcome?),
@@ -98,18 +101,25 @@ fn grant(party: &Party, usage: u64) {
     }
 }
 
-/// Waits until a side has reported something, and then nothing more for a while.
-async fn waits(party: &Party, channel: ClientKey) -> Result<(), Finding> {
+/// Waits until a side has reported about all that it was allowed, and then nothing more for a while. One
+/// whose next piece is too large for what is left has longer.
+async fn waits(party: &Party, channel: ClientKey, granted: u64) -> Result<(), Finding> {
     let mut since = (0, Instant::now());
-    let what = format!("the {} to report use within its credit", party.role);
+    let what = format!("the {} to report use within its credit of {granted}", party.role);
     let mut look = || {
         let reported = party.script.reported(channel);
         if reported != since.0 {
             since = (reported, Instant::now());
         }
-        reported > 0 && since.1.elapsed() >= A_WHILE
+        let used_up = reported + piece(granted) >= granted;
+        reported > 0 && since.1.elapsed() >= if used_up { A_WHILE } else { LONGER }
     };
     wait_for(&what, || std::future::ready(Ok(look().then_some(())))).await
+}
+
+/// What may be served beyond a credit, because it cannot be divided.
+fn piece(granted: u64) -> u64 {
+    (granted / 10).min(PIECE)
 }
 
 fn keeps_to(
@@ -119,7 +129,7 @@ fn keeps_to(
     granted: u64,
 ) -> Result<(), Finding> {
     let (side, reported) = (party.role, party.script.reported(channel));
-    let most = granted + (granted / 10).min(PIECE);
+    let most = granted + piece(granted);
     if let Some(Ok(moved)) = carried {
         ensure(*moved <= most, || {
             format!("the {side} was allowed to serve {granted}, and {moved} were carried")
