@@ -32,13 +32,7 @@ fn check_owner(path: &Path) -> anyhow::Result<()> {
     };
     match ownership(&meta, path) {
         None => Ok(()),
-        Some(problem) => bail!(
-            "{} ({}). It must be {}. Run: {}",
-            problem.found,
-            problem.code,
-            problem.required,
-            problem.mend
-        ),
+        Some(problem) => bail!("{}", problem.refusal()),
     }
 }
 

@@ -277,6 +277,38 @@ fn files_that_others_can_change_are_refused_at_start() {
     assert!(node.stop().success());
 }
 
+#[test]
+fn empty_plugins_directory_that_others_can_write_is_refused_at_start() {
+    let mut node = Node::stopped("agent", "");
+    let plugins = node.plugins();
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    };
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    for linked in [false, true] {
+        if linked {
+            fs::remove_dir(&plugins).expect("removed");
+            std::os::unix::fs::symlink(elsewhere.path(), &plugins).expect("linked");
+        }
+        let real = plugins.canonicalize().expect("there");
+        let advice = format!("Run: chmod go-w {}", real.display());
+        for bad in [0o777, 0o1777, 0o770] {
+            mode(&real, bad);
+            refused(&node, &["the plugins directory", "WritableByOthers", &advice]);
+        }
+        mode(&real, 0o755);
+        node.start();
+        assert!(node.stop().success());
+    }
+    // A package in it says so itself, in the same words.
+    mode(&plugins, 0o777);
+    Package::faulty("good").drop_into(&plugins);
+    node.start();
+    let view = node.wait_problem("good", State::Refused, "WritableByOthers");
+    let problem = view.problem.expect("a reason");
+    assert!(problem.found.starts_with("the plugins directory"), "{problem:?}");
+}
+
 fn own(path: &Path, user: u32) {
     let user = nix::unistd::Uid::from_raw(user);
     nix::unistd::chown(path, Some(user), None).expect("given away");

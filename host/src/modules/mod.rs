@@ -63,7 +63,7 @@ pub struct Modules {
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {
     /// Others can write what only the host may.
-    #[error("{found}: required is {required}; {mend}", found = .0.found, required = .0.required, mend = .0.mend)]
+    #[error("{}", .0.refusal())]
     NotOurs(Problem),
     /// A directory cannot be made or cleared.
     #[error("preparing the directory {path}")]
@@ -128,6 +128,14 @@ async fn going_down(down: &mut signal::Receiver<bool>) {
 fn prepare_all(config: &Config) -> Result<(), ModulesError> {
     for path in [&config.plugins_dir, &config.cache_dir, &config.data_dir] {
         prepare(path).map_err(|source| directory(path, source))?;
+    }
+    // Packages in it are refused one by one, and say so. Where there is none, nobody else would.
+    let plugins = &config.plugins_dir;
+    let packages = package::scan(plugins).map_err(|source| directory(plugins, source))?;
+    let problem =
+        package::directory_problem(plugins).map_err(|source| directory(plugins, source))?;
+    if let Some(problem) = problem.filter(|_| packages.is_empty()) {
+        return Err(ModulesError::NotOurs(problem));
     }
     // Who can write there can change what is loaded.
     for path in [&config.cache_dir, &config.data_dir] {

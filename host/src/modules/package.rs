@@ -150,7 +150,10 @@ fn part_of(file_name: &str) -> Option<(&str, Part)> {
 
 /// What is wrong with the plugins directory. Where it is a symbolic link, the directory that the link
 /// leads to counts: a link has no mode of its own.
-fn directory_problem(directory: &Path) -> io::Result<Option<Problem>> {
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn directory_problem(directory: &Path) -> io::Result<Option<Problem>> {
     let real = directory.canonicalize()?;
     let shown = real.display();
     let what = if fs::symlink_metadata(directory)?.is_symlink() {

@@ -23,6 +23,12 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// For a host that does not start because of it.
+    pub fn refusal(&self) -> String {
+        let Self { code, found, required, mend } = self;
+        format!("{found} ({code}). It must be {required}. Run: {mend}")
+    }
+
     /// A problem in three sentences.
     pub fn new(
         code: Code,

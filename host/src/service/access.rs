@@ -13,7 +13,7 @@ use crate::clock;
 use crate::domain::access::{self, AccessParts, Binding, Expect};
 use crate::domain::billing::next_balance;
 use crate::domain::identity::PublicKey;
-use crate::domain::status::{Effect, Event};
+use crate::domain::status::{Effect, Event, Hold};
 use crate::domain::template::{Template, Violation};
 use crate::store::{ChannelRow, ProductRow, Txn};
 
@@ -161,8 +161,15 @@ impl Service {
             return Ok(());
         }
         txn.channel_set_access(key, opened.serial, Some(&opened.message.to_string())).await?;
-        let state = self.apply(&mut txn, &row, Event::AccessReady, "access received").await?;
-        if row.access.is_some() && state.status.allows_use() {
+        // What failed with the message before need not fail with this one, so it does not rest.
+        let rests = row.access.is_some() && row.state.holds.contains(Hold::Fault);
+        let (event, why) = if rests {
+            (Event::HoldRemoved(Hold::Fault), "new access message")
+        } else {
+            (Event::AccessReady, "access received")
+        };
+        let state = self.apply(&mut txn, &row, event, why).await?;
+        if row.access.is_some() && !rests && state.status.allows_use() {
             txn.channel_command(key, Effect::Start, clock::unix_now()).await?;
         }
         self.wait_for_receipt(&mut txn, &row).await?;

@@ -1,12 +1,15 @@
 //! The database of a node, beside the host that uses it.
 
 use privatix_host::clock;
+use privatix_host::domain::identity::Identity;
 use privatix_host::domain::status::{ChannelState, Holds};
 use privatix_host::store::{ChannelRow, OfferingRow, OrderRow, OrderState, SessionRow, Store, Txn};
 use privatix_plugin_api::message::{ClientKey, Status};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use super::trade::draft_of;
 use super::{Node, Package, wait_for};
 
 pub(crate) struct Database {
@@ -49,7 +52,7 @@ impl Database {
             hash: offering.clone(),
             product,
             agent: "agent".into(),
-            message: "{}".into(),
+            message: offering_message(product, access_template).to_string(),
             supply_left: 0,
             made_at: now,
             withdrawn_at: None,
@@ -106,4 +109,21 @@ impl Database {
             (newest.stopped_at.is_none() && newest.account.usage > 3).then_some(newest)
         })
     }
+}
+
+/// What an agent could have signed.
+fn offering_message(product: Uuid, access_template: &str) -> Value {
+    let mut message = draft_of("", json!({}))["fields"].take();
+    let none = "0".repeat(64);
+    for (name, value) in [
+        ("templateHash", none.as_str()),
+        ("accessTemplateHash", access_template),
+        ("nonce", "made by the test"),
+        ("product", &product.to_string()),
+        ("agentPublicKey", &Identity::from_entropy([1; 96]).public().signing.to_string()),
+        ("exchange", "http://192.0.2.1"),
+    ] {
+        message[name] = value.into();
+    }
+    message
 }

@@ -8,10 +8,12 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::world::{MINE, OTHER, World, identity, product_config};
+use super::world::{MINE, OTHER, World, access_message, identity, product_config};
 use crate::clock;
+use crate::domain::access;
 use crate::domain::order::Order;
 use crate::domain::signed::{self, Kind};
+use crate::domain::status::Hold;
 use crate::service::{Draft, OrderAnswer};
 use crate::store::{OrderRow, OrderState};
 
@@ -224,5 +226,51 @@ async fn a_node_that_has_moved_makes_its_access_messages_anew() {
         again.settings_noted().await.expect("noted");
         assert_eq!(world.row(live).await.access_serial, serial, "{exchange} {endpoint:?}");
         assert_eq!(world.row(over).await.access_serial, 1);
+    }
+}
+
+/// An agent's envelope for a client's channel.
+async fn envelope(world: &World, channel: ClientKey, serial: u64) -> Value {
+    let row = world.row(channel).await;
+    let mut message = json!(access_message(channel));
+    message["templateHash"] = row.access_template.clone().into();
+    message["nonce"] = serial.to_string().into();
+    let binding = access::Binding {
+        order_hash: row.order_hash.clone(),
+        channel,
+        template_hash: row.access_template.clone(),
+        serial,
+    };
+    let to = identity(1).public().sealing;
+    let rng = &mut rand_core::UnwrapErr(getrandom::SysRng);
+    access::seal(&message, &binding, &to, &identity(2), rng).expect("sealed")
+}
+
+/// As after an agent came back on another address: the first start with the old one has failed.
+#[tokio::test]
+async fn new_access_message_lifts_the_rest_after_a_failed_start_at_once() {
+    for (status, holds, before, after, told) in [
+        (Status::Suspended, &[Hold::Fault][..], "suspended+fault", "activating", "start"),
+        (Status::Suspending, &[Hold::Fault], "suspending+fault", "suspending", "-"),
+        (
+            Status::Suspended,
+            &[Hold::Fault, Hold::User],
+            "suspended+user,fault",
+            "suspended+user",
+            "-",
+        ),
+        (Status::Suspended, &[Hold::User], "suspended+user", "suspended+user", "-"),
+        (Status::Active, &[], "active", "active", "start"),
+    ] {
+        let world = World::new(Role::Client).await;
+        let channel = world.priced(status, holds, &json!({}), 0).await;
+        assert_eq!(world.state(channel).await, before);
+        let first = envelope(&world, channel, 2).await;
+        world.service.access_received(channel, &first).await.expect("taken");
+        assert_eq!((world.state(channel).await.as_str(), world.told(channel).await), (after, told));
+        // The same once more is no news.
+        let rested = world.row(channel).await;
+        world.service.access_received(channel, &first).await.expect("taken");
+        assert_eq!(world.row(channel).await, rested);
     }
 }
