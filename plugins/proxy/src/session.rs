@@ -87,6 +87,9 @@ pub(crate) struct Member {
     phase: watch::Receiver<Phase>,
     /// Changed while [`Session::reserved`] is locked.
     share: Mutex<Share>,
+    /// How often it was counted.
+    #[cfg(test)]
+    pub(crate) counts: std::sync::atomic::AtomicU64,
 }
 
 impl Sessions {
@@ -142,7 +145,13 @@ impl Sessions {
         }
         session.members.send_modify(|members| *members += 1);
         let phase = session.phase.subscribe();
-        Ok(Ok(Member { session, phase, share: Mutex::default() }))
+        Ok(Ok(Member {
+            session,
+            phase,
+            share: Mutex::default(),
+            #[cfg(test)]
+            counts: std::sync::atomic::AtomicU64::default(),
+        }))
     }
 
     /// Whether the channel has an open session.
@@ -235,6 +244,8 @@ impl Member {
     /// Counts what the member has delivered in all, and what was delivered to this system and waits
     /// to be read; of that, no more than the credit. Returns what is counted.
     pub(crate) fn deliver(&self, passed: u64, unread: u64) -> u64 {
+        #[cfg(test)]
+        self.counts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (delivered, more) = self.with_share(|share, reserved, left| {
             let certain = passed.saturating_sub(share.delivered);
             let free = left.map_or(u64::MAX, |left| left.saturating_sub(reserved));

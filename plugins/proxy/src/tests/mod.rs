@@ -6,4 +6,5 @@ mod both;
 mod credit;
 mod ends;
 mod near;
+mod tunnel;
 mod wire;
