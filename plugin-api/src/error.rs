@@ -44,6 +44,24 @@ pub enum ErrorName {
 }
 
 impl ErrorName {
+    /// All of this version, in the order of their numbers.
+    pub const ALL: [Self; 14] = [
+        Self::AccessDenied,
+        Self::ChannelNotFound,
+        Self::BadClientPassword,
+        Self::Internal,
+        Self::NonActiveChannel,
+        Self::SessionNotFound,
+        Self::AccessNotFound,
+        Self::BadProductConfig,
+        Self::BadStatus,
+        Self::Unsupported,
+        Self::UsageWentBackwards,
+        Self::BadRequest,
+        Self::SubscriptionNotFound,
+        Self::TooManyWaiting,
+    ];
+
     /// The stable number.
     pub fn number(self) -> u32 {
         1_236_224 + self as u32
@@ -139,6 +157,11 @@ pub enum FaultKind {
     Unknown,
 }
 
+impl FaultKind {
+    /// All of this version.
+    pub const ALL: [Self; 4] = [Self::Failed, Self::Panicked, Self::Unsupported, Self::Stopped];
+}
+
 impl Fault {
     /// A fault of a kind with its account.
     pub fn new(kind: FaultKind, text: impl Into<String>) -> Self {
@@ -163,6 +186,15 @@ impl std::error::Error for Fault {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_are_numbered_without_a_gap_and_only_that_of_a_newer_api_is_not_among_them() {
+        for (at, name) in (0..).zip(ErrorName::ALL) {
+            assert_eq!(name.number(), 1_236_224 + at, "{name:?}");
+        }
+        assert_eq!(ErrorName::Unknown as usize, ErrorName::ALL.len());
+        assert_eq!(FaultKind::Unknown as usize, FaultKind::ALL.len());
+    }
 
     #[test]
     fn numbers_and_texts_are_those_that_existing_adapters_know() {

@@ -1,6 +1,7 @@
 //! Why a package is not running: a stable code, what was found, what is required, how to mend it.
 //!
-//! All codes stand in [`Code`]; those of templates come from the domain, which knows the rules.
+//! All codes stand in [`Code`]; those of templates come from the domain, which knows the rules. A test
+//! compares docs/reference/codes.md with them.
 
 use std::fmt;
 
@@ -181,27 +182,5 @@ impl fmt::Display for Code {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The variants' names are the stable names.
         fmt::Debug::fmt(self, out)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Code;
-
-    const PAGE: &str = include_str!("../../../docs/modules.md");
-
-    /// The rows of the page's table, as `(code, meaning)`.
-    fn rows() -> Vec<(&'static str, &'static str)> {
-        let table = PAGE.split_once("\n## Codes\n").expect("a section of codes").1;
-        let table = table.split("\n## ").next().unwrap_or_default();
-        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
-        rows.map(|row| row.split_once("` | ").expect("two columns")).collect()
-    }
-
-    #[test]
-    fn the_page_for_operators_lists_every_code_with_its_meaning_and_no_other() {
-        let codes: Vec<_> =
-            Code::ALL.iter().map(|(name, meaning)| (*name, meaning.trim())).collect();
-        assert_eq!(rows(), codes);
     }
 }
