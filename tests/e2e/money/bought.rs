@@ -1,7 +1,7 @@
 //! What is delivered beyond what was paid for, where nothing but payments holds a transfer up.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
@@ -23,15 +23,20 @@ const WHOLE: u64 = 12 * BOUGHT * KIB;
 
 #[test]
 fn transfer_stops_at_what_is_paid_in_advance() {
-    delivers_what_is_bought(PREPAID, BOUGHT);
+    delivers_what_is_bought(PREPAID, BOUGHT, Transfer::download);
 }
 
 #[test]
 fn transfer_stops_at_what_the_agent_bears() {
-    delivers_what_is_bought(POSTPAID, 0);
+    delivers_what_is_bought(POSTPAID, 0, Transfer::download);
 }
 
-fn delivers_what_is_bought(billing: &str, paid: u64) {
+#[test]
+fn upload_stops_at_what_is_paid_in_advance() {
+    delivers_what_is_bought(PREPAID, BOUGHT, Transfer::upload);
+}
+
+fn delivers_what_is_bought(billing: &str, paid: u64, begin: fn(&Deal) -> Transfer) {
     let terms = json!({
         "billingType": billing, "unitName": "KiB", "unitSize": KIB, "unitPrice": 1,
         "billingInterval": BOUGHT / 2, "maxBillingUnitLag": BOUGHT,
@@ -44,7 +49,7 @@ fn delivers_what_is_bought(billing: &str, paid: u64) {
     deal.settled();
     deal.gate.set(Way::Silent);
     let borne = BOUGHT - paid;
-    let transfer = Transfer::begin(&deal);
+    let transfer = begin(&deal);
     wait_for("all that may be used to be used", || {
         (deal.pair.agent.channel(deal.channel).usage >= BOUGHT * KIB - 1).then_some(())
     });
@@ -78,37 +83,53 @@ fn delivers_what_is_bought(billing: &str, paid: u64) {
     }
 }
 
-/// A download that is read as fast as it comes.
+/// A transfer as fast as the channel carries it.
 struct Transfer {
-    stream: TcpStream,
     delivered: Arc<AtomicU64>,
     reader: JoinHandle<()>,
 }
 
 impl Transfer {
-    fn begin(deal: &Deal) -> Self {
+    fn download(deal: &Deal) -> Self {
         let mut stream = deal.connect().expect("connected");
         stream.write_all(&WHOLE.to_be_bytes()).expect("asked");
-        let delivered = Arc::<AtomicU64>::default();
-        let (mut reading, count) = (stream.try_clone().expect("a handle"), Arc::clone(&delivered));
+        let delivered = Arc::default();
+        let count = Arc::clone(&delivered);
+        Self { reader: std::thread::spawn(move || receive(stream, &count)), delivered }
+    }
+
+    fn upload(deal: &Deal) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let SocketAddr::V4(sink) = listener.local_addr().expect("an address") else {
+            panic!("IPv4 was asked for")
+        };
+        let delivered = Arc::default();
+        let count = Arc::clone(&delivered);
         let reader = std::thread::spawn(move || {
-            let mut part = vec![0; 1 << 16];
-            while let Ok(1..) = reading.read(&mut part).inspect(|read| {
-                count.fetch_add(*read as u64, SeqCst);
-            }) {}
+            let (stream, _) = listener.accept().expect("a connection");
+            receive(stream, &count);
         });
-        Self { stream, delivered, reader }
+        let mut stream = deal.connect_to(sink).expect("connected");
+        // Where it is cut, the sink sees it, too.
+        std::thread::spawn(move || io::copy(&mut io::repeat(7).take(WHOLE), &mut stream));
+        Self { delivered, reader }
     }
 
     fn delivered(&self) -> u64 {
         self.delivered.load(SeqCst)
     }
 
-    /// How much has come in all.
+    /// Waits for the end; how much has come in all.
     fn end(self) -> u64 {
-        // It may have ended already.
-        let _ = self.stream.shutdown(Shutdown::Both);
         self.reader.join().expect("no panic");
         self.delivered.load(SeqCst)
+    }
+}
+
+/// Counts what comes, until the end.
+fn receive(mut stream: TcpStream, count: &AtomicU64) {
+    let mut part = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = stream.read(&mut part) {
+        count.fetch_add(read as u64, SeqCst);
     }
 }

@@ -98,11 +98,16 @@ impl Deal {
 
     /// A connection through both modules, over which any number of bytes may be asked for.
     pub(super) fn connect(&self) -> Result<TcpStream, NoWay> {
+        self.connect_to(self.source)
+    }
+
+    /// A connection through both modules.
+    pub(super) fn connect_to(&self, to: SocketAddrV4) -> Result<TcpStream, NoWay> {
         let entry = format!("modules/proxy/channels/{}.json", self.channel);
         let entry = fs::read(self.pair.client.home().join(entry))?;
         let entry: Value = serde_json::from_slice(&entry).expect("JSON");
         let port = entry["socks5"].as_str().expect("an address").parse().expect("an address");
-        socks::connect(port, None, self.source)
+        socks::connect(port, None, to)
     }
 }
 
