@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -19,17 +19,58 @@ const PART: &str = ".part";
 /// # Errors
 /// `AlreadyExists` where there is something, which is not touched; else when it cannot be written.
 pub fn create(path: &Path, content: &[u8]) -> io::Result<()> {
-    if path.symlink_metadata().is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    written(path, content, None)?.persist_noclobber(path).map_err(|error| error.error)?;
-    for entry in fs::read_dir(parent(path))?.flatten() {
-        if is_part_of(&entry.file_name(), path) {
-            // It is in nobody's way.
-            let _ = fs::remove_file(entry.path());
+    let mut file = NewFile::begin(path)?;
+    file.write_all(content)?;
+    file.finish()
+}
+
+/// A file that is made piece by piece. Without [`NewFile::finish`] there is none.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    part: NamedTempFile,
+}
+
+impl NewFile {
+    /// Begins to make a file.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is something; else when it cannot be written there.
+    pub fn begin(path: &Path) -> io::Result<Self> {
+        if path.symlink_metadata().is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
+        Ok(Self { path: path.to_owned(), part: part(path, None)? })
     }
-    sync(path)
+
+    /// Puts it on disk and in its place; what an interrupted attempt has left of it beside the place is
+    /// removed.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is something by now, which is not touched; else when it cannot be
+    /// written.
+    pub fn finish(self) -> io::Result<()> {
+        let Self { path, part } = self;
+        part.as_file().sync_all()?;
+        part.persist_noclobber(&path).map_err(|error| error.error)?;
+        for entry in fs::read_dir(parent(&path))?.flatten() {
+            if is_part_of(&entry.file_name(), &path) {
+                // It is in nobody's way.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        sync(&path)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.part.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.part.flush()
+    }
 }
 
 /// Writes a file in place of the one that is there, if one is.
@@ -56,11 +97,7 @@ fn written(
     content: &[u8],
     permissions: Option<Permissions>,
 ) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    let prefix = prefix(path);
-    builder.prefix(&prefix).suffix(PART);
-    builder.permissions(permissions.clone().unwrap_or_else(|| Permissions::from_mode(0o600)));
-    let mut file = builder.tempfile_in(parent(path))?;
+    let mut file = part(path, permissions.clone())?;
     file.write_all(content)?;
     if let Some(permissions) = permissions {
         // The process's mask has taken some away.
@@ -68,6 +105,15 @@ fn written(
     }
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+/// A file beside a place, for what is to be there.
+fn part(path: &Path, permissions: Option<Permissions>) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    let prefix = prefix(path);
+    builder.prefix(&prefix).suffix(PART);
+    builder.permissions(permissions.unwrap_or_else(|| Permissions::from_mode(0o600)));
+    builder.tempfile_in(parent(path))
 }
 
 /// Has the name on disk as well.
@@ -101,6 +147,22 @@ mod tests {
         let mut names: Vec<_> = names.map(|name| name.expect("UTF-8")).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn new_file_appears_when_it_is_finished() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("cheques.json");
+        let mut file = NewFile::begin(&path).expect("begun");
+        for piece in ["[", "1", "]"] {
+            file.write_all(piece.as_bytes()).expect("written");
+            assert!(!path.exists());
+        }
+        drop(NewFile::begin(&path).expect("another, given up"));
+        file.finish().expect("finished");
+        assert_eq!(fs::read(&path).expect("readable"), b"[1]");
+        assert_eq!(names(place.path()), ["cheques.json"]);
+        NewFile::begin(&path).expect_err("it is there");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod damage;
 mod exchange;
 mod faults;
 mod linkage;
+mod lists;
 mod money;
 mod offerings;
 mod ordering;

@@ -19,6 +19,7 @@ fn serving(package: &Package, configuration: &str) -> (Node, Database, ClientKey
     wait_for("a session with usage", || {
         database.sessions(channel).first().filter(|session| session.account.usage > 3).cloned()
     });
+    assert!(!node.log().contains("the offering cannot be read"), "the test's channels are whole");
     (node, database, channel)
 }
 

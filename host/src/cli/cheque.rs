@@ -1,18 +1,20 @@
 //! `privatix cheque`. `verify` needs no host, and no node at all.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
-use privatix_plugin_api::{files, json};
+use privatix_plugin_api::files::NewFile;
+use privatix_plugin_api::json;
 use serde_json::Value;
 
 use super::paging::Paging;
 use super::{host, output};
 use crate::clock;
 use crate::domain::cheque::{Bundle, Verified, verify};
+use crate::operator::client::Client;
 use crate::service::ChequeView;
 
 /// The largest file that is read, in bytes.
@@ -46,12 +48,12 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             if json { output::json(&cheques) } else { list(&cheques) }
         }
         Command::Export { out } => {
-            let bundles: Vec<Bundle> = host(home)?.get("/v1/cheques/bundles").await?;
-            let text = serde_json::to_string_pretty(&bundles)? + "\n";
-            match out {
-                None => output::raw(text.as_bytes()),
-                Some(path) => write(&path, &text),
-            }
+            let host = host(home)?;
+            let Some(path) = out else { return export(&host, output::raw).await };
+            let at = || format!("writing {}", path.display());
+            let mut file = NewFile::begin(&path).with_context(at)?;
+            export(&host, |piece| file.write_all(piece).with_context(at)).await?;
+            file.finish().with_context(at)
         }
         Command::Verify { file } => {
             let verified = verified(&read(&file)?)?;
@@ -87,8 +89,27 @@ fn list(cheques: &[ChequeView]) -> anyhow::Result<()> {
     output::table(&["CHANNEL", "BALANCE", "DEPOSIT", "AGE", "NOTE"], &rows)
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    files::create(path, text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+/// Writes all bundles as one JSON array, page by page, so that nobody has to hold all of them.
+async fn export(
+    host: &Client,
+    mut write: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut after: Option<String> = None;
+    write(b"[")?;
+    loop {
+        let page = after.as_ref().map(|after| format!("?after={after}")).unwrap_or_default();
+        let bundles: Vec<Bundle> = host.get(&format!("/v1/cheques/bundles{page}")).await?;
+        for bundle in &bundles {
+            let begin = if after.is_none() { "\n" } else { ",\n" };
+            let text = begin.to_owned() + &serde_json::to_string_pretty(bundle)?;
+            write(text.replace('\n', "\n  ").as_bytes())?;
+            let channel = bundle.cheque.get("channel").and_then(Value::as_str);
+            after = Some(channel.context("the host sent a cheque without a channel")?.to_owned());
+        }
+        if bundles.is_empty() {
+            return write(if after.is_none() { b"]\n" } else { b"\n]\n" });
+        }
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<Bundle>> {

@@ -247,8 +247,11 @@ async fn cheques(
     Ok(Json(api.service.cheque_views(&query).await?))
 }
 
-async fn cheque_bundles(State(api): State<Api>) -> Answer<Vec<Bundle>> {
-    Ok(Json(api.service.cheque_bundles().await?))
+async fn cheque_bundles(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Answer<Vec<Bundle>> {
+    Ok(Json(api.service.cheque_bundles(&query).await?))
 }
 
 fn key(id: &str) -> Result<ClientKey, Refused> {

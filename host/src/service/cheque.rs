@@ -52,6 +52,9 @@ pub struct Retry {
     pub trouble: String,
 }
 
+/// Cheques of one page with what they rest on; an offering alone may have 64 KiB.
+const BUNDLES: u32 = 100;
+
 impl Service {
     /// The agent: takes a cheque, and looks at its channel at once. Returns the signed receipt.
     ///
@@ -242,17 +245,20 @@ impl Service {
         Ok(views)
     }
 
-    /// The best cheque of each channel with what it rests on, newest first.
+    /// A page of the best cheques with what they rest on, by their channels; empty where there are no
+    /// more.
     ///
     /// # Errors
-    /// A database that fails.
-    pub async fn cheque_bundles(&self) -> Result<Vec<Bundle>, Refused> {
+    /// `NotFound`, `BadRequest` for what is asked for; a database that fails.
+    pub async fn cheque_bundles(&self, query: &ListQuery) -> Result<Vec<Bundle>, Refused> {
+        let page = query.by_channel(&[])?;
+        let limit = page.limit.min(BUNDLES);
         let mut bundles = Vec::new();
         let message = |text: &str| -> Result<Value, Refused> {
             serde_json::from_str(text).map_err(|error| Refused::internal(&error))
         };
         let gone = |what| Refused::not_found(format!("the cheque's {what}"));
-        for cheque in self.inner.store.cheque_list().await? {
+        for cheque in self.inner.store.cheque_after(page.after, limit).await? {
             let row = self.channel_row(cheque.channel).await?;
             let offering = self.inner.store.offering_get(&row.offering).await?;
             let order = self.inner.store.order_get(&row.order_hash).await?;

@@ -40,13 +40,19 @@ pub struct DueCheque {
 }
 
 impl Store {
-    /// All cheques, newest first.
+    /// So many cheques, by their channels, those after one. In this order a cheque that is replaced
+    /// meanwhile stays where it is, so that nobody who reads on misses it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cheque_list(&self) -> Result<Vec<ChequeRow>> {
-        let sql = "SELECT * FROM cheques ORDER BY made_at DESC, channel";
-        let rows = sqlx::query(sql).fetch_all(&self.pool).await;
+    pub async fn cheque_after(
+        &self,
+        after: Option<ClientKey>,
+        limit: u32,
+    ) -> Result<Vec<ChequeRow>> {
+        let sql = "SELECT * FROM cheques WHERE channel > $1 ORDER BY channel LIMIT $2";
+        let after = after.map_or(uuid::Uuid::nil(), |channel| channel.0);
+        let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(&self.pool).await;
         rows.map_err(StoreError::at("listing cheques"))?.iter().map(row).collect()
     }
 

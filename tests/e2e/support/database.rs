@@ -3,8 +3,10 @@
 use privatix_host::clock;
 use privatix_host::domain::identity::Identity;
 use privatix_host::domain::status::{ChannelState, Holds};
-use privatix_host::store::{ChannelRow, OfferingRow, OrderRow, OrderState, SessionRow, Store, Txn};
-use privatix_plugin_api::message::{ClientKey, Status};
+use privatix_host::store::{
+    ChannelRow, ChequeRow, NewSession, OfferingRow, OrderRow, OrderState, SessionRow, Store, Txn,
+};
+use privatix_plugin_api::message::{ClientKey, SessionId, Status};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -46,56 +48,68 @@ impl Database {
     /// The same, of a product with this access template.
     pub(crate) fn channel_of(&self, product: Uuid, access_template: &str) -> ClientKey {
         let id = ClientKey(Uuid::new_v4());
-        let now = clock::unix_now();
-        let (order_hash, offering) = (format!("order {id}"), format!("offering {id}"));
-        let offering_row = OfferingRow {
-            hash: offering.clone(),
-            product,
-            agent: "agent".into(),
-            message: offering_message(product, access_template).to_string(),
-            supply_left: 0,
-            made_at: now,
-            withdrawn_at: None,
-        };
-        let order_row = OrderRow {
-            hash: order_hash.clone(),
-            offering: offering.clone(),
-            client: "client".into(),
-            nonce: id.to_string(),
-            message: "{}".into(),
-            state: OrderState::Accepted,
-            held: false,
-            reply: None,
-            created_at: now,
-            cancelled_at: None,
-        };
-        let channel_row = ChannelRow {
-            id,
-            product,
-            order_hash,
-            offering,
-            peer: "client".into(),
-            peer_sealing: None,
-            deposit: 0,
-            access_template: access_template.to_owned(),
-            access_serial: 1,
-            access: None,
-            state: ChannelState { status: Status::Activating, holds: Holds::NONE },
-            reason: "made by the test".into(),
-            since: now,
-            created_at: now,
-            activate_by: None,
-            fault_until: None,
-            fault_count: 0,
-        };
+        let (offering, order, channel) = rows(id, product, access_template, clock::unix_now());
         self.runtime.block_on(async {
             let mut txn = self.store.begin().await.expect("begun");
-            txn.offering_add(&offering_row).await.expect("an offering");
-            txn.order_add(&order_row).await.expect("an order");
-            txn.channel_add(&channel_row).await.expect("a channel");
+            txn.offering_add(&offering).await.expect("an offering");
+            txn.order_add(&order).await.expect("an order");
+            txn.channel_add(&channel).await.expect("a channel");
             txn.commit().await.expect("committed");
         });
         id
+    }
+
+    /// Makes channels that are over, oldest first, a second apart, each with an offering, an order, so
+    /// many sessions and a cheque. Of each kind every other one, from the first on, is withdrawn,
+    /// rejected and unsent.
+    pub(crate) fn history(&self, package: &Package, count: u64, sessions: u64) -> Vec<ClientKey> {
+        let manifest = package.manifest();
+        let product = manifest["productId"].as_str().expect("an id").parse().expect("a UUID");
+        let access = manifest["templates"]["access"].as_str().expect("a hash");
+        let begin = clock::unix_now() - count - 10;
+        self.runtime.block_on(async {
+            let (mut txn, mut ids) = (self.store.begin().await.expect("begun"), Vec::new());
+            for number in 0..count {
+                let (id, made_at) = (ClientKey(Uuid::new_v4()), begin + number);
+                let other = number % 2 == 0;
+                let (offering, mut order, mut channel) = rows(id, product, access, made_at);
+                order.state = if other { OrderState::Rejected } else { OrderState::Accepted };
+                order.reply = Some("{}".into());
+                channel.state.status = Status::Terminated;
+                txn.offering_add(&offering).await.expect("an offering");
+                if other {
+                    txn.offering_withdraw(&offering.hash, made_at).await.expect("withdrawn");
+                }
+                txn.order_add(&order).await.expect("an order");
+                txn.channel_add(&channel).await.expect("a channel");
+                for _ in 0..sessions {
+                    let session = NewSession {
+                        id: SessionId(Uuid::now_v7()),
+                        channel: id,
+                        client_address: None,
+                        client_port: None,
+                        started_at: made_at,
+                        measured: false,
+                    };
+                    txn.session_open(&session).await.expect("a session");
+                    txn.session_close(session.id, made_at).await.expect("closed");
+                }
+                let cheque = ChequeRow {
+                    channel: id,
+                    balance: 1,
+                    message: json!({ "channel": id }).to_string(),
+                    made_at,
+                    due: other.then_some(made_at),
+                    attempts: 0,
+                    trouble: None,
+                    away: false,
+                };
+                txn.cheque_put(&cheque).await.expect("a cheque");
+                ids.push(id);
+            }
+            txn.commit().await.expect("committed");
+            ids
+        })
     }
 
     pub(crate) fn sessions(&self, channel: ClientKey) -> Vec<SessionRow> {
@@ -118,7 +132,7 @@ fn offering_message(product: Uuid, access_template: &str) -> Value {
     for (name, value) in [
         ("templateHash", none.as_str()),
         ("accessTemplateHash", access_template),
-        ("nonce", "made by the test"),
+        ("nonce", &Uuid::from_u128(1).to_string()),
         ("product", &product.to_string()),
         ("agentPublicKey", &Identity::from_entropy([1; 96]).public().signing.to_string()),
         ("exchange", "http://192.0.2.1"),
@@ -126,4 +140,55 @@ fn offering_message(product: Uuid, access_template: &str) -> Value {
         message[name] = value.into();
     }
     message
+}
+
+/// An offering, its order, and the channel that it became.
+fn rows(
+    id: ClientKey,
+    product: Uuid,
+    access_template: &str,
+    now: clock::UnixSeconds,
+) -> (OfferingRow, OrderRow, ChannelRow) {
+    let (order_hash, offering) = (format!("order {id}"), format!("offering {id}"));
+    let offering_row = OfferingRow {
+        hash: offering.clone(),
+        product,
+        agent: "agent".into(),
+        message: offering_message(product, access_template).to_string(),
+        supply_left: 0,
+        made_at: now,
+        withdrawn_at: None,
+    };
+    let order_row = OrderRow {
+        hash: order_hash.clone(),
+        offering: offering.clone(),
+        client: "client".into(),
+        nonce: id.to_string(),
+        message: "{}".into(),
+        state: OrderState::Accepted,
+        held: false,
+        reply: None,
+        created_at: now,
+        cancelled_at: None,
+    };
+    let channel_row = ChannelRow {
+        id,
+        product,
+        order_hash,
+        offering,
+        peer: "client".into(),
+        peer_sealing: None,
+        deposit: 0,
+        access_template: access_template.to_owned(),
+        access_serial: 1,
+        access: None,
+        state: ChannelState { status: Status::Activating, holds: Holds::NONE },
+        reason: "made by the test".into(),
+        since: now,
+        created_at: now,
+        activate_by: None,
+        fault_until: None,
+        fault_count: 0,
+    };
+    (offering_row, order_row, channel_row)
 }
