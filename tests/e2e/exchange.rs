@@ -7,6 +7,7 @@ mod endpoint;
 mod middle;
 mod orders;
 mod requests;
+mod second;
 mod seller;
 mod slow;
 mod tls;

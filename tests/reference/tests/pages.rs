@@ -12,7 +12,11 @@ use schemars::schema_for;
 use serde_json::Value;
 
 fn pages() -> Vec<(PathBuf, String)> {
-    let entries = fs::read_dir(directory()).expect("a directory");
+    pages_in(&directory())
+}
+
+fn pages_in(directory: &Path) -> Vec<(PathBuf, String)> {
+    let entries = fs::read_dir(directory).expect("a directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     pages.map(|path| (path.clone(), fs::read_to_string(&path).expect("text"))).collect()
@@ -41,10 +45,12 @@ fn anchors(text: &str) -> BTreeSet<String> {
 #[test]
 fn links_lead_to_files_and_headings_that_exist() {
     let mut count = 0;
-    for (path, text) in pages() {
+    let others = [repository(), repository().join("docs")];
+    for (path, text) in pages().into_iter().chain(others.iter().flat_map(|other| pages_in(other))) {
         for link in links(&text).into_iter().filter(|link| !link.starts_with("http")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { path.clone() } else { directory().join(file) };
+            let beside = path.parent().expect("a directory");
+            let target = if file.is_empty() { path.clone() } else { beside.join(file) };
             assert!(target.exists(), "{}: {link}", path.display());
             if !anchor.is_empty() {
                 let text = fs::read_to_string(&target).expect("text");

@@ -174,6 +174,7 @@ fn refused() -> Vec<Value> {
             "client",
             with_signature(second_form(text).into()),
         ),
+        ("R has small order", Kind::Cheque, "client", json!({"a": 1, "signature": SMALL_R})),
         ("no signature", Kind::Cheque, "client", unsigned.clone()),
         ("no text", Kind::Cheque, "client", with_signature(json!(7))),
         ("too short", Kind::Cheque, "client", with_signature(text[..85].into())),
@@ -193,6 +194,11 @@ fn refused() -> Vec<Value> {
     };
     cases.into_iter().map(made).collect()
 }
+
+/// A signature of the client's over `{"a":1}` as a cheque, of which `R` is the neutral element: only
+/// the client could make it, and lax verifiers take it.
+const SMALL_R: &str =
+    "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA7PMrw4r9rHOavNNoxLLiA0V7o97O0SI5sUzc_-8T_Dw";
 
 /// The signature with the order of the group added to its second half, which lax verifiers take.
 fn second_form(signature: &str) -> String {
