@@ -186,9 +186,9 @@ impl Context {
         served: &[ClientKey],
     ) -> Result<Arc<Generation>, NotUp> {
         self.prove(checked).await?;
-        self.register(name, checked).await?;
         let product = checked.manifest.product_id;
         let Some(library) = checked.library() else {
+            self.register(name, checked).await?;
             // Its program is told of what is there when it connects.
             return Ok(Arc::new(self.listen(name, checked)));
         };
@@ -207,7 +207,8 @@ impl Context {
         outcome
     }
 
-    /// What may end the host: each step is noted on disk before it is taken.
+    /// What may end the host: each step is noted on disk before it is taken. The first note is in one
+    /// transaction with the registration, and a start is noted where there is a channel to start.
     async fn try_out(
         &self,
         name: &str,
@@ -216,14 +217,18 @@ impl Context {
         served: &[ClientKey],
         earlier: &[SessionId],
     ) -> Result<Arc<Generation>, NotUp> {
-        let product = checked.manifest.product_id;
-        self.note(name, checked, "load and create").await?;
+        let registered = self
+            .service
+            .library_registered(
+                registration(name, checked),
+                &checked.content_hash,
+                "load and create",
+            )
+            .await;
+        registered.map_err(|error| NotUp::host("registering the product", &error))?;
         let generation = Arc::new(self.create(name, checked, library).await?);
         let outcome = match self.configure(name, checked, &generation).await {
-            Ok(()) => match self.note(name, checked, "start").await {
-                Ok(()) => self.go_on(name, product, &generation, served, earlier).await,
-                Err(not_up) => Err(not_up),
-            },
+            Ok(()) => self.go_on(name, checked, &generation, served, earlier).await,
             Err(not_up) => Err(not_up),
         };
         if let Err(mut not_up) = outcome {
@@ -293,16 +298,7 @@ impl Context {
     /// # Errors
     /// [`NotUp`], if the database fails.
     pub async fn register(&self, name: &str, checked: &Checked) -> Result<(), NotUp> {
-        let manifest = &checked.manifest;
-        let registration = Registration {
-            product: manifest.product_id,
-            name,
-            version: &manifest.version,
-            usage_reporting: manifest.usage_reporting,
-            access: &checked.access,
-            offering: checked.offering.as_ref(),
-        };
-        let registered = self.service.register(registration).await;
+        let registered = self.service.register(registration(name, checked)).await;
         registered.map_err(|error| NotUp::host("registering the product", &error))
     }
 
@@ -356,22 +352,20 @@ impl Context {
         )
     }
 
-    /// Tells a new generation of every live channel. A channel that cannot be started is that
+    /// Tells a new generation of each live channel. A channel that cannot be started is that
     /// channel's fault, unless the version before was serving it, or the module breaks on all.
     async fn start_live(
         &self,
         name: &str,
-        product: Uuid,
+        live: &[ClientKey],
         generation: &Arc<Generation>,
         served: &[ClientKey],
     ) -> Result<(), NotUp> {
-        let live = self.service.served_channels(product).await;
-        let live = live.map_err(|error| NotUp::host("reading the live channels", &error))?;
         let total = live.len();
         let served: HashSet<_> = served.iter().copied().collect();
         let turns = Arc::new(Semaphore::new(STARTS_AT_ONCE));
         let mut starts = JoinSet::new();
-        for channel in live {
+        for &channel in live {
             let (generation, turns) = (Arc::clone(generation), Arc::clone(&turns));
             starts.spawn(async move {
                 let _turn = turns.acquire_owned().await;
@@ -414,14 +408,18 @@ impl Context {
     async fn go_on(
         &self,
         name: &str,
-        product: Uuid,
+        checked: &Checked,
         generation: &Arc<Generation>,
         served: &[ClientKey],
         earlier: &[SessionId],
     ) -> Result<(), NotUp> {
+        let product = checked.manifest.product_id;
         let told = self.service.served_channels(product).await;
         let told = told.map_err(|error| NotUp::host("reading the live channels", &error))?;
-        self.start_live(name, product, generation, served).await?;
+        if !told.is_empty() {
+            self.note(name, checked, "start").await?;
+        }
+        self.start_live(name, &told, generation, served).await?;
         let wanted = self.service.served_channels(product).await;
         let wanted = wanted.map_err(|error| NotUp::host("reading the live channels", &error))?;
         for channel in told.into_iter().filter(|channel| !wanted.contains(channel)) {
@@ -450,6 +448,18 @@ impl Context {
         };
         let closed = self.service.close_unserved(product, &served, earlier).await;
         closed.map_err(|error| NotUp::host("closing sessions that nobody serves", &error))
+    }
+}
+
+fn registration<'r>(name: &'r str, checked: &'r Checked) -> Registration<'r> {
+    let manifest = &checked.manifest;
+    Registration {
+        product: manifest.product_id,
+        name,
+        version: &manifest.version,
+        usage_reporting: manifest.usage_reporting,
+        access: &checked.access,
+        offering: checked.offering.as_ref(),
     }
 }
 

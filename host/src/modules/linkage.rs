@@ -4,10 +4,11 @@
 //! A search path in the library, or a needed library that others can write, would have a stranger's
 //! code run in the host. Two steps: what the file says is read from its bytes; where the dynamic
 //! linker would find each library is asked of the dynamic linker itself, which lists them without
-//! running any of their code.
+//! running any of their code. It is not asked for a library that needs only what the host has loaded.
 //!
 //! Not covered: what the module loads by itself (`dlopen`) once it runs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use object::elf;
 use object::endian::LittleEndian as Endian;
+use object::read::ReadCache;
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
 use tokio::process::Command;
 
@@ -95,6 +97,10 @@ pub(super) fn check(header: &Header, library: &[u8]) -> Result<(), Problem> {
 pub async fn needed(copy: &Path, binary: &Path) -> Result<(), Problem> {
     // A host without a dynamic linker loads no library in any case.
     let Some(linker) = interpreter(binary) else { return Ok(()) };
+    // The processes that load it are the other binary and this one.
+    if [binary, Path::new("/proc/self/exe")].iter().all(|program| has_all(program, copy)) {
+        return Ok(());
+    }
     let mut command = Command::new(&linker);
     command.arg("--list").arg(copy).stdin(Stdio::null()).env_clear().kill_on_drop(true);
     // The host's own search path holds for what it loads.
@@ -172,6 +178,36 @@ fn interpreter(binary: &Path) -> Option<PathBuf> {
     let segments = header.program_headers(Endian, &*bytes).ok()?;
     let mut found = segments.iter().filter_map(|s| s.interpreter(Endian, &*bytes).ok().flatten());
     found.next().map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+}
+
+/// Whether a program has loaded everything that a library needs before it loads the library. The
+/// dynamic linker then takes what is there, by name, and searches no directory. It starts a process
+/// less, and most modules need nothing that the host does not need itself.
+fn has_all(program: &Path, library: &Path) -> bool {
+    match (needs(program), needs(library)) {
+        (Some(has), Some(needs)) => needs.is_subset(&has),
+        _ => false,
+    }
+}
+
+/// What a file names as needed. `None`: the file cannot be read as one that the dynamic linker loads.
+fn needs(path: &Path) -> Option<BTreeSet<Vec<u8>>> {
+    let file = ReadCache::new(fs::File::open(path).ok()?);
+    let segments = Header::parse(&file).ok()?.program_headers(Endian, &file).ok()?;
+    let table = segments.iter().find_map(|s| s.dynamic(Endian, &file).ok().flatten())?;
+    let entries = || table.iter().take_while(|entry| entry.tag(Endian) != elf::DT_NULL);
+    let value = |tag| entries().find(|entry| entry.tag(Endian) == tag).map(|e| e.val(Endian));
+    let (start, size) = (value(elf::DT_STRTAB)?, value(elf::DT_STRSZ)?);
+    let strings = segments
+        .iter()
+        .filter(|segment| segment.p_type(Endian) == elf::PT_LOAD)
+        .find_map(|s| s.data_range(Endian, &file, start, size).ok().flatten())?;
+    let text = |offset: u64| {
+        let from = strings.get(usize::try_from(offset).ok()?..)?;
+        from.split(|byte| *byte == 0).next().map(<[u8]>::to_vec)
+    };
+    let needed = entries().filter(|entry| entry.tag(Endian) == elf::DT_NEEDED);
+    needed.map(|entry| text(entry.val(Endian))).collect()
 }
 
 /// Whether only root can change what is under this path: the file, each directory on the way, and
@@ -300,6 +336,24 @@ mod tests {
         symlink(&linker, &link).expect("linked");
         assert!(trusted(&link).is_err(), "the link itself can be replaced");
         assert!(trusted(Path::new("/no such directory/libx.so")).is_err());
+    }
+
+    #[test]
+    fn only_library_that_needs_more_than_the_program_has_is_searched_for() {
+        let this = std::env::current_exe().expect("a path");
+        let names = needs(&this).expect("a program");
+        assert!(names.contains(&b"libc.so.6"[..]), "{names:?}");
+        assert!(has_all(&this, &this));
+        // The same file, but for the name of one library.
+        let bytes = fs::read(&this).expect("a file");
+        let at = bytes.windows(10).position(|part| part == b"libc.so.6\0").expect("a name");
+        let other = tempfile::NamedTempFile::new().expect("a file");
+        let altered = [&bytes[..at], b"libx.so.6", &bytes[at + 9..]].concat();
+        fs::write(other.path(), altered).expect("written");
+        assert!(!has_all(&this, other.path()));
+        assert!(!has_all(other.path(), &this));
+        fs::write(other.path(), &bytes[..1000]).expect("written");
+        assert!(!has_all(&this, other.path()), "a part of a file");
     }
 
     #[test]

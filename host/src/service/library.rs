@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::{Refused, Service};
+use super::{Refused, Registration, Service};
 use crate::clock;
 use crate::domain::suspects::{self, CRASH_WINDOW, CRASHES, End, Note, Verdict};
 use crate::store::{LibraryRow, QuarantineRow, StepRow, Store, StoreError, Txn};
@@ -66,6 +66,23 @@ impl Service {
         txn.library_steps_take().await?;
         // It may have been set since all channels were looked at.
         self.clock_note(&mut txn).await?;
+        txn.commit().await.map(drop)
+    }
+
+    /// Registers a product, and notes what its library is about to be told first; both are on disk when
+    /// this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn library_registered(
+        &self,
+        registration: Registration<'_>,
+        library: &str,
+        step: &str,
+    ) -> Result<(), StoreError> {
+        let mut txn = self.inner.store.begin().await?;
+        self.register_in_txn(&mut txn, &registration).await?;
+        txn.library_step(registration.name, library, step, clock::unix_now()).await?;
         txn.commit().await.map(drop)
     }
 

@@ -66,7 +66,7 @@ use crate::domain::billing::{Terms, Tolerance};
 use crate::domain::identity::Identity;
 use crate::domain::template::{Template, TemplateKind};
 use crate::logging::Flow;
-use crate::store::{ChannelRow, Fault, ProductUpsert, Store, StoreError, TemplateRow};
+use crate::store::{ChannelRow, Fault, ProductUpsert, Store, StoreError, TemplateRow, Txn};
 
 /// See the module's documentation. Cheap to clone.
 #[derive(Clone)]
@@ -271,8 +271,17 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn register(&self, registration: Registration<'_>) -> Result<(), StoreError> {
-        let now = clock::unix_now();
         let mut txn = self.inner.store.begin().await?;
+        self.register_in_txn(&mut txn, &registration).await?;
+        txn.commit().await.map(drop)
+    }
+
+    async fn register_in_txn(
+        &self,
+        txn: &mut Txn,
+        registration: &Registration<'_>,
+    ) -> Result<(), StoreError> {
+        let now = clock::unix_now();
         for template in [Some(registration.access), registration.offering].into_iter().flatten() {
             txn.template_add(&TemplateRow {
                 hash: template.hash().to_owned(),
@@ -291,8 +300,7 @@ impl Service {
             access_template: registration.access.hash(),
             offering_template: registration.offering.map(Template::hash),
         };
-        txn.product_upsert(&product, now).await?;
-        txn.commit().await.map(drop)
+        txn.product_upsert(&product, now).await
     }
 
     /// Whether the call is one of this role's.

@@ -10,6 +10,7 @@ mod clock;
 mod commands;
 mod credit;
 mod history;
+mod library;
 mod money;
 mod orders;
 mod outbox;
