@@ -22,6 +22,8 @@ use crate::support::trade::draft;
 use crate::support::{Node, PATIENCE, Package, wait_for};
 
 mod changes;
+mod malice;
+mod payments;
 mod protection;
 
 const MIB: u64 = 1 << 20;
@@ -73,7 +75,11 @@ impl World {
     }
 
     fn offer(&self, params: &Value) -> String {
-        let draft = draft(&self.package, json!({ "supply": 50, "additionalParams": params }));
+        self.offer_of(json!({ "supply": 50, "additionalParams": params }))
+    }
+
+    fn offer_of(&self, terms: Value) -> String {
+        let draft = draft(&self.package, terms);
         let offering: OfferingView = self.agent.post("/v1/offerings", &draft).expect("published");
         let agent: IdentityView = self.agent.get("/v1/identity").expect("an identity");
         let fetch = json!({ "url": agent.exchange, "agent": agent.fingerprint });
@@ -82,7 +88,11 @@ impl World {
     }
 
     fn order(&self, offering: &str) -> ClientKey {
-        let order = json!({ "offering": offering, "deposit": null, "hold": false });
+        self.order_with(offering, None)
+    }
+
+    fn order_with(&self, offering: &str, deposit: Option<u64>) -> ClientKey {
+        let order = json!({ "offering": offering, "deposit": deposit, "hold": false });
         let order: OrderView = self.client.post("/v1/orders", &order).expect("ordered");
         wait_for("the agent's answer", || {
             let order: OrderView = self.client.get(&format!("/v1/orders/{}", order.hash))?;

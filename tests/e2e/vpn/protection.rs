@@ -167,6 +167,77 @@ fn vpn_flush_of_the_firewall_opens_nothing_and_is_mended() {
     });
 }
 
+/// A counter of the far machine.
+fn counter(world: &World, name: &str) -> u64 {
+    let text = nft(&world.network.far, &["-j", "list", "counter", "ip", "seen", name]);
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    let counters = all["nftables"].as_array().expect("a list");
+    let found = counters.iter().find_map(|item| item["counter"]["packets"].as_u64());
+    found.expect("a counter")
+}
+
+#[test]
+fn vpn_flush_of_the_agents_firewall_opens_neither_networks_nor_services() {
+    let world = World::new(HEALTH, HEALTH);
+    let channel = world.channel();
+    world.wait_through();
+    let Network { agent, client, far } = &world.network;
+    // A private network behind the agent, and a service on its machine.
+    network::ip(&["-n", agent, "address", "add", "10.200.0.1/24", "dev", "out"]);
+    network::ip(&["-n", far, "address", "add", "10.200.0.2/24", "dev", "eth0"]);
+    let rules = "table ip seen {\n counter private { }\n counter inner { }\n counter through { }\n \
+                 chain first {\n type filter hook prerouting priority raw;\n \
+                 ip daddr 10.200.0.2 counter name private\n \
+                 ip saddr 10.89.0.0/16 counter name inner\n \
+                 ip saddr 198.51.100.1 udp dport 9999 counter name through\n }\n}\n";
+    nft(far, &[rules]);
+    let service = network::inside(agent, || UdpSocket::bind("0.0.0.0:4444")).expect("a port");
+    service.set_nonblocking(true).expect("set");
+    let heard = || service.recv(&mut [0; 64]).is_ok();
+    let socket = network::inside(client, || UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+    // So many packets go into the tunnel to each of them.
+    let knock = || {
+        let before = world.carried(channel)[0];
+        wait_for("packets in the tunnel", || {
+            for to in ["10.200.0.2:9999", "198.51.100.1:4444", "10.89.0.1:4444"] {
+                let _ = socket.send_to(b"is anybody there?", to);
+            }
+            let _ = socket.send_to(b"is anybody there?", (FAR, 9999));
+            (world.carried(channel)[0] > before + 20_000).then_some(())
+        });
+    };
+    let nothing_came = |when: &str| {
+        for name in ["private", "inner"] {
+            assert_eq!(counter(&world, name), 0, "{name} {when}");
+        }
+        assert!(!heard(), "a service of the agent's machine was reached {when}");
+    };
+    knock();
+    assert!(counter(&world, "through") > 0, "what may pass does");
+    nothing_came("while the gate stands");
+    // A host that is stopped restores nothing: what holds now is the second line alone.
+    let host = world.agent.pid();
+    signal(host, nix::sys::signal::Signal::SIGSTOP);
+    nft(agent, &["flush", "ruleset"]);
+    let passed = counter(&world, "through");
+    knock();
+    nothing_came("while it is flushed");
+    assert_eq!(counter(&world, "through"), passed, "nothing passes without being counted");
+    signal(host, nix::sys::signal::Signal::SIGCONT);
+    world.wait_through();
+    // Its process is started again when somebody has ended it.
+    let holders = || processes_in(agent, "nft");
+    let old = wait_for("the process of the barrier", || holders().first().copied());
+    signal(old, nix::sys::signal::Signal::SIGKILL);
+    wait_for("another one", || {
+        let stands = tables(agent).contains("privatix_privatix0_barrier");
+        (stands && holders().iter().any(|new| *new != old)).then_some(())
+    });
+    world.wait_through();
+    knock();
+    nothing_came("after all of it");
+}
+
 fn with_user_hold(world: &World, channel: ClientKey) -> ChannelView {
     wait_for("the hold of the user", || {
         let view = world.client.channel(channel);

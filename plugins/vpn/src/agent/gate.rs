@@ -4,8 +4,10 @@
 //! Only addresses with an open session are forwarded. Orders are carried out one after the other
 //! by a task of their own, all that wait at once, since each costs a process. The same task reads
 //! the counters, and verifies that the table is as it was made: another program may remove it at
-//! any time, as a reload of the distribution's firewall does.
+//! any time, as a reload of the distribution's firewall does. Until it is restored, the
+//! [`barrier`] holds.
 
+mod barrier;
 mod keeper;
 mod rules;
 mod shaping;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::barrier::Barrier;
 use self::keeper::Keeper;
 pub(super) use self::shaping::Speeds;
 use super::Board;
@@ -67,7 +70,14 @@ impl Gate {
         run::nft(&rules).await.map_err(GateError::Rules)?;
         forward(&journal)?;
         let (orders, inbox) = mpsc::unbounded_channel();
-        let keeper = Keeper::new(settings, table, rules, journal, board, orders.downgrade()).await;
+        let mut barrier = Barrier::new(settings, &table);
+        if let Err(error) = barrier.raise().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the gate has no second line against a flush of the firewall");
+        }
+        let orders_again = orders.downgrade();
+        let keeper =
+            Keeper::new(settings, table, rules, barrier, journal, board, orders_again).await;
         tokio::spawn(keeper.map_err(GateError::Rules)?.run(inbox));
         Ok(Self(orders))
     }

@@ -8,6 +8,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use crate::session::Meter;
 
 /// What OpenVPN adds to each packet: opcode and peer, packet number, tag.
@@ -18,6 +20,9 @@ const HEADERS: u64 = 52;
 
 /// Packets that are sent have at least this size when they are parts of a large one.
 const PART: u64 = 1300;
+
+/// The queue of a tunnel's device holds 500 packets, by OpenVPN's and the kernel's default.
+const QUEUE: u64 = 500 * 1_500;
 
 /// For so many looks at the firewall after the last packet, what OpenVPN says it has sent belongs
 /// to packets; later it is what OpenVPN sends by itself.
@@ -67,6 +72,16 @@ fn delivered(seen: Traffic, sent: u64, fresh: bool) -> u64 {
     seen.bytes + parts * HEADERS
 }
 
+/// The most that can have been delivered of what the firewall has seen.
+fn with_headers(seen: u64) -> u64 {
+    seen.saturating_add(seen / PART * HEADERS)
+}
+
+/// How much the firewall may see, so that no more than this is delivered.
+pub(super) fn without_headers(bytes: u64) -> u64 {
+    bytes / (PART + HEADERS) * PART
+}
+
 /// One client's count. The session ends when the last hand lets go of it.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -74,46 +89,115 @@ pub(super) struct Tally {
     counted: Mutex<Counted>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counted {
     passed: Passed,
+    /// When that was seen.
+    looked: Instant,
     sent: u64,
+    /// When OpenVPN has said so, if the firewall was not looked at since.
+    said: Option<Instant>,
     fresh: u8,
+    /// What went to the client by the time of OpenVPN's last word, and what the firewall had seen then.
+    delivered: u64,
+    seen: u64,
+    /// The same as it was seen last before that word, which is not more.
+    seen_before: u64,
+    /// What may have waited in the device's queue then: it will be sent, or is lost.
+    queued: u64,
     used: u64,
+    taken: u64,
 }
 
 impl Tally {
     pub(super) fn new(meter: Meter) -> Self {
-        Self { meter, counted: Mutex::default() }
+        let counted = Counted::new(Instant::now());
+        Self { meter, counted: Mutex::new(counted) }
     }
 
     /// The firewall says what has passed since the session began.
     pub(super) fn passed(&self, passed: Passed) {
-        self.change(|counted| {
-            let more = passed.down != counted.passed.down;
-            counted.fresh = if more { FRESH } else { counted.fresh.saturating_sub(1) };
-            counted.passed = passed;
-        });
+        let mut counted = self.counted();
+        counted.look(passed, Instant::now());
+        self.meter.count(counted.used);
     }
 
-    /// What the session has been told.
-    pub(super) fn used(&self) -> u64 {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).used
+    /// The same of a client that is shut out: what OpenVPN has said last is all that it has sent.
+    pub(super) fn passed_last(&self, passed: Passed) {
+        let mut counted = self.counted();
+        let now = Instant::now();
+        counted.said = counted.said.map(|_| now);
+        counted.look(passed, now);
+        self.meter.count(counted.used);
+    }
+
+    /// What may not be used any more, whatever becomes of it: all that the firewall has let through,
+    /// but for what is known not to have been sent. It may be more than was used by what passes
+    /// between two looks at the firewall, and is never less than that which was sent or waits.
+    pub(super) fn taken(&self) -> u64 {
+        self.counted().taken
     }
 
     /// OpenVPN says what it has sent to the client since it connected.
     pub(super) fn sent(&self, sent: u64) {
-        self.change(|counted| counted.sent = counted.sent.max(sent));
+        self.counted().hear(sent, Instant::now());
     }
 
-    fn change(&self, change: impl FnOnce(&mut Counted)) {
-        let mut counted: MutexGuard<'_, Counted> =
-            self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut counted);
-        let Counted { passed, sent, fresh, used } = *counted;
-        let delivered = delivered(passed.down, sent, fresh > 0);
-        counted.used = used.max(passed.up.bytes + delivered);
-        self.meter.count(counted.used);
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted {
+    fn new(now: Instant) -> Self {
+        Self {
+            passed: Passed::default(),
+            looked: now,
+            sent: 0,
+            said: None,
+            fresh: 0,
+            delivered: 0,
+            seen: 0,
+            seen_before: 0,
+            queued: 0,
+            used: 0,
+            taken: 0,
+        }
+    }
+
+    fn hear(&mut self, sent: u64, now: Instant) {
+        if sent > self.sent {
+            (self.sent, self.said) = (sent, Some(now));
+        }
+    }
+
+    /// OpenVPN speaks once a second, and much passes in that time. What has passed since its last word
+    /// is taken for sent until the next one.
+    fn look(&mut self, passed: Passed, now: Instant) {
+        let (before, down) = (self.passed.down, passed.down);
+        let more = down != before;
+        self.fresh = if more { FRESH } else { self.fresh.saturating_sub(1) };
+        if let Some(said) = self.said.take() {
+            let span = now.saturating_duration_since(self.looked).as_micros().max(1);
+            let part = said.saturating_duration_since(self.looked).as_micros().min(span);
+            let between = |from: u64, to: u64| {
+                let grown = u128::from(to.saturating_sub(from)) * part / span;
+                from.saturating_add(u64::try_from(grown).unwrap_or(0))
+            };
+            let seen = Traffic {
+                bytes: between(before.bytes, down.bytes),
+                packets: between(before.packets, down.packets),
+            };
+            self.delivered = delivered(seen, self.sent, self.fresh > 0);
+            self.queued = QUEUE.min(before.bytes.saturating_sub(self.seen_before));
+            (self.seen, self.seen_before) = (seen.bytes, before.bytes);
+        }
+        (self.passed, self.looked) = (passed, now);
+        let since = |seen: u64| down.bytes.saturating_sub(seen);
+        self.used = self.used.max(passed.up.bytes + self.delivered + since(self.seen));
+        let unsaid = with_headers(since(self.seen_before) + self.queued);
+        let taken = passed.up.bytes + self.delivered + unsaid;
+        self.taken = self.used.max(taken);
     }
 }
 
@@ -151,5 +235,63 @@ mod tests {
         assert_eq!(delivered(large, u64::MAX / 2, true), 1_300_000 + 900 * 52);
         assert_eq!(delivered(large, u64::MAX / 2, false), 1_300_000);
         assert_eq!(delivered(Traffic { bytes: 1_000, packets: 1 }, u64::MAX / 2, true), 1_000);
+        for credit in [0, 1_000, 1_500, 64 << 10, 4 << 20] {
+            assert!(with_headers(without_headers(credit)) <= credit, "{credit}");
+        }
+    }
+    /// Steps of a session, each a tenth of a second after the one before.
+    enum Step {
+        /// The firewall has seen so many full packets to the client.
+        Look(u64),
+        /// OpenVPN has sent so many of them.
+        Sent(u64),
+    }
+
+    #[test]
+    fn what_has_passed_is_taken_before_openvpn_speaks_of_it() {
+        use Step::{Look, Sent};
+        const PACKET: u64 = 1_300;
+        for (what, steps, used, taken) in [
+            // 52 bytes of headers are 4 % of such a packet; of what has passed in the second before
+            // the word, as much as the queue holds may still wait.
+            ("nothing is heard", &[Look(1_000), Look(3_000)][..], 3_000, 3_120),
+            ("all of it is sent", &[Look(1_000), Sent(1_000), Look(1_000)], 1_000, 1_600),
+            (
+                "nothing can wait any more",
+                &[Look(1_000), Sent(1_000), Look(1_000), Sent(1_001), Look(1_000)],
+                1_000,
+                1_000,
+            ),
+            (
+                "more has passed since",
+                &[Look(1_000), Sent(1_000), Look(1_000), Look(9_000)],
+                9_000,
+                9_920,
+            ),
+            // Of two thousand between the looks, a half is before the word.
+            ("between two looks", &[Look(1_000), Sent(2_000), Look(3_000)], 3_000, 4_680),
+            (
+                "what was lost is given back",
+                &[Look(1_000), Sent(900), Look(1_000), Look(1_200)],
+                1_100,
+                1_708,
+            ),
+        ] {
+            let mut now = Instant::now();
+            let mut counted = Counted::new(now);
+            for step in steps {
+                now += std::time::Duration::from_millis(100);
+                match step {
+                    Look(packets) => {
+                        let down = Traffic { bytes: packets * PACKET, packets: *packets };
+                        counted.look(Passed { down, ..Passed::default() }, now);
+                    }
+                    Sent(packets) => counted.hear(packets * (PACKET + WRAPPING), now),
+                }
+            }
+            let near = |found: u64, expected: u64| found.abs_diff(expected * PACKET) <= 2 * PACKET;
+            assert!(near(counted.taken, taken), "{what}: {} taken", counted.taken / PACKET);
+            assert!(near(counted.used, used), "{what}: {} used", counted.used / PACKET);
+        }
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::barrier::Barrier;
 use super::rules::{self, ALARM, CREDIT, Listing};
 use super::shaping::{Shaper, Speeds};
 use super::{Order, forward};
 use crate::agent::Board;
-use crate::agent::tally::{Passed, Tally};
+use crate::agent::tally::{self, Passed, Tally};
 use crate::journal::{Entry, Journal};
 use crate::run::{self, RunError};
 use crate::session::Limit;
@@ -94,10 +95,15 @@ impl Served {
         self.tally.passed(self.before.and(passed));
     }
 
-    /// What the core still allows.
+    fn count_last(&mut self, passed: Passed) {
+        self.now = passed;
+        self.tally.passed_last(self.before.and(passed));
+    }
+
+    /// What the core still allows to pass, as the firewall counts it.
     fn left(&self) -> Option<u64> {
         let limit = *self.limit.borrow();
-        limit.map(|limit| limit.saturating_sub(self.tally.used()))
+        limit.map(|limit| tally::without_headers(limit.saturating_sub(self.tally.taken())))
     }
 
     /// Whether a look at the counters may be worth it.
@@ -107,35 +113,47 @@ impl Served {
             || self.quota.is_some_and(|quota| passed + PACKET >= quota.since + quota.over)
     }
 
-    /// Has the kernel let through what the core allows, and no more.
-    fn renew(&mut self, script: &mut String, table: &str, address: Ipv4Addr, depleted: bool) {
+    /// Has the kernel let through what the core allows, and no more; and say again when a part of
+    /// what is left has passed, so that the less is left, the sooner it is looked at and reported.
+    fn renew(&mut self, script: &mut String, table: &str, address: Ipv4Addr, state: State) {
         let (left, passed) = (self.left(), self.now.bytes());
-        let Some(renewal) = renewal(self.quota, depleted, left, passed) else { return };
+        let renewal = renewal(self.quota, state.depleted, left, passed);
         let known = self.quota.is_some();
+        if renewal.is_none() && !(known && state.alarmed && !state.depleted) {
+            return;
+        }
         if known {
             rules::free(script, table, address, ALARM);
         }
         match renewal {
-            Renewal::Free => {
+            None => {}
+            Some(Renewal::Free) => {
                 rules::free(script, table, address, CREDIT);
                 self.quota = None;
                 return;
             }
-            Renewal::Begin(bytes) => {
+            Some(Renewal::Begin(bytes)) => {
                 if known {
                     rules::free(script, table, address, CREDIT);
                 }
                 rules::limit(script, table, address, CREDIT, bytes);
                 self.quota = Some(Quota { since: passed, over: bytes });
             }
-            Renewal::Extend(over) => {
+            Some(Renewal::Extend(over)) => {
                 rules::extend(script, table, address, over);
                 self.quota = self.quota.map(|quota| Quota { over, ..quota });
             }
         }
         let alarm = left.unwrap_or_default() / ALARM_AT;
-        rules::limit(script, table, address, ALARM, alarm.max(1));
+        rules::limit(script, table, address, ALARM, alarm.max(SLACK));
     }
+}
+
+/// What the kernel has said of a client's quotas.
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    depleted: bool,
+    alarmed: bool,
 }
 
 pub(super) struct Keeper {
@@ -143,6 +161,7 @@ pub(super) struct Keeper {
     rules: String,
     /// The table as it was made, without clients.
     skeleton: String,
+    barrier: Barrier,
     journal: Arc<Journal>,
     board: Board,
     served: HashMap<Ipv4Addr, Served>,
@@ -177,6 +196,7 @@ impl Keeper {
         settings: &Settings,
         table: String,
         rules: String,
+        barrier: Barrier,
         journal: Arc<Journal>,
         board: Board,
         orders: mpsc::WeakUnboundedSender<Order>,
@@ -185,7 +205,7 @@ impl Keeper {
         let (skeleton, served) = (String::new(), HashMap::new());
         let idle = 0;
         let mut keeper =
-            Self { table, rules, skeleton, journal, board, served, shaper, orders, idle };
+            Self { table, rules, skeleton, barrier, journal, board, served, shaper, orders, idle };
         keeper.skeleton = keeper.list().await?.unwrap_or_default().skeleton;
         Ok(keeper)
     }
@@ -266,7 +286,7 @@ impl Keeper {
                 tokio::spawn(tell(limit.clone(), address, self.orders.clone()));
                 let mut served = Served { tally, before, now, limit, quota: None };
                 // With its limit from the first packet on.
-                served.renew(&mut batch.script, table, address, false);
+                served.renew(&mut batch.script, table, address, State::default());
                 rules::open(&mut batch.script, table, address);
                 self.served.insert(address, served);
                 batch.shaping.push((address, Some(speeds)));
@@ -314,7 +334,7 @@ impl Keeper {
         for address in addresses {
             let Some(mut served) = self.served.remove(address) else { continue };
             if let Some(passed) = listing.passed.get(address) {
-                served.count(*passed);
+                served.count_last(*passed);
                 rules::forget(&mut script, &self.table, *address, served.quota.is_some());
             }
         }
@@ -341,6 +361,14 @@ impl Keeper {
                 tracing::error!(error = &error as &dyn std::error::Error, "forwarding");
             }
         }
+        if self.barrier.has_fallen() {
+            match self.barrier.raise().await {
+                Ok(()) => self.told("another program has ended the `nft` that holds the barrier"),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the barrier");
+                }
+            }
+        }
         let listing = match self.list().await {
             Ok(listing) => listing,
             Err(error) => {
@@ -365,8 +393,11 @@ impl Keeper {
         self.board.change(|report| report.rules = None);
         let mut script = String::new();
         for (address, served) in &mut self.served {
-            let depleted = listing.depleted.contains(address);
-            served.renew(&mut script, &self.table, *address, depleted);
+            let state = State {
+                depleted: listing.depleted.contains(address),
+                alarmed: listing.alarmed.contains(address),
+            };
+            served.renew(&mut script, &self.table, *address, state);
         }
         if !script.is_empty()
             && let Err(error) = run::nft(&script).await
@@ -382,7 +413,7 @@ impl Keeper {
         for (address, served) in &mut self.served {
             served.before = served.before.and(served.now);
             (served.now, served.quota) = (Passed::default(), None);
-            served.renew(&mut script, &self.table, *address, false);
+            served.renew(&mut script, &self.table, *address, State::default());
             rules::open(&mut script, &self.table, *address);
         }
         match run::nft(&script).await {
@@ -406,6 +437,7 @@ impl Keeper {
     async fn down(&mut self, done: oneshot::Sender<()>) {
         let all: Vec<_> = self.served.keys().copied().collect();
         self.close(&all).await;
+        self.barrier.lower().await;
         let ours = |entry: &Entry| {
             matches!(
                 entry,

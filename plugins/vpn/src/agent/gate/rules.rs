@@ -24,17 +24,9 @@ pub(super) const ALARM: &str = "alarm";
 /// their cost does not grow with the number of clients.
 pub(super) fn rules(settings: &Settings, table: &str) -> String {
     let Settings { device, network, .. } = settings;
-    let gateway = network.hosts().next().unwrap_or_else(|| network.network());
-    let private = if settings.allow_private {
-        String::new()
-    } else {
-        format!("    iifname \"{device}\" ip daddr @private drop\n")
-    };
-    let resolver = if settings.announced_dns().contains(&gateway.into()) {
-        format!("    ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept\n")
-    } else {
-        String::new()
-    };
+    let (barred, input) = (barred(settings), input(settings));
+    let barred: String = barred.iter().map(|rule| format!("    {rule}\n")).collect();
+    let input: String = input.iter().map(|rule| format!("    {rule}\n")).collect();
     format!(
         "table inet {table} {{}}\n\
          delete table inet {table}\n\
@@ -65,18 +57,13 @@ pub(super) fn rules(settings: &Settings, table: &str) -> String {
          \x20 }}\n\
          \x20 chain forward {{\n\
          \x20   type filter hook forward priority filter; policy accept;\n\
-         \x20   iifname \"{device}\" oifname \"{device}\" drop\n\
-         {private}\
+         {barred}\
          \x20   iifname \"{device}\" tcp flags syn tcp option maxseg size set rt mtu\n\
          \x20   oifname \"{device}\" tcp flags syn tcp option maxseg size set rt mtu\n\
          \x20 }}\n\
          \x20 chain input {{\n\
          \x20   type filter hook input priority filter; policy accept;\n\
-         \x20   iifname != \"{device}\" accept\n\
-         \x20   ct state established,related accept\n\
-         \x20   ip daddr {gateway} icmp type echo-request accept\n\
-         {resolver}\
-         \x20   drop\n\
+         {input}\
          \x20 }}\n\
          \x20 chain postrouting {{\n\
          \x20   type nat hook postrouting priority srcnat; policy accept;\n\
@@ -84,6 +71,69 @@ pub(super) fn rules(settings: &Settings, table: &str) -> String {
          \x20 }}\n\
          }}\n"
     )
+}
+
+/// The tunnel's address on the agent's side.
+fn gateway(settings: &Settings) -> Ipv4Addr {
+    let network = settings.network;
+    network.hosts().next().unwrap_or_else(|| network.network())
+}
+
+/// What is not forwarded, whoever is served.
+fn barred(settings: &Settings) -> Vec<String> {
+    let device = &settings.device;
+    let mut rules = vec![format!("iifname \"{device}\" oifname \"{device}\" drop")];
+    if !settings.allow_private {
+        rules.push(format!("iifname \"{device}\" ip daddr @private drop"));
+    }
+    rules
+}
+
+/// What clients may ask of the agent's machine itself.
+fn input(settings: &Settings) -> Vec<String> {
+    let (device, gateway) = (&settings.device, gateway(settings));
+    let mut rules = vec![
+        format!("iifname != \"{device}\" accept"),
+        "ct state established,related accept".to_owned(),
+        format!("ip daddr {gateway} icmp type echo-request accept"),
+    ];
+    if settings.announced_dns().contains(&gateway.into()) {
+        rules.push(format!("ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 accept"));
+    }
+    rules.push("drop".to_owned());
+    rules
+}
+
+/// The barrier's table, as commands for one process that owns it. The tunnel's own address is also
+/// one of this machine, which may speak to itself.
+pub(super) fn barrier(settings: &Settings, table: &str) -> String {
+    let Settings { device, network, .. } = settings;
+    let mut script = format!(
+        "add table inet {table} {{ flags owner; }}\n\
+         add set inet {table} private \
+         {{ type ipv4_addr; flags interval; elements = {{ {PRIVATE} }}; }}\n"
+    );
+    let v6 = vec![format!("iifname \"{device}\" meta nfproto ipv6 drop")];
+    let gateway = gateway(settings);
+    let untranslated =
+        vec![format!("oifname != \"{device}\" ip saddr {network} ip saddr != {gateway} drop")];
+    for (chain, hook, priority, rules) in [
+        ("from_clients", "prerouting", "raw", v6),
+        ("forward", "forward", "filter", barred(settings)),
+        ("input", "input", "filter", input(settings)),
+        ("outward", "postrouting", "300", untranslated),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            script,
+            "add chain inet {table} {chain} \
+             {{ type filter hook {hook} priority {priority}; policy accept; }}"
+        );
+        for rule in rules {
+            let _ = writeln!(script, "add rule inet {table} {chain} {rule}");
+        }
+    }
+    script
 }
 
 /// The name of a client's quota, or of the one that says early that it is being used up: the kernel
@@ -156,6 +206,8 @@ pub(super) struct Listing {
     pub(super) passed: HashMap<Ipv4Addr, Passed>,
     /// Clients whose credit is used up.
     pub(super) depleted: BTreeSet<Ipv4Addr>,
+    /// Clients who have used so much that they are to be looked at.
+    pub(super) alarmed: BTreeSet<Ipv4Addr>,
 }
 
 impl Listing {
@@ -172,10 +224,12 @@ impl Listing {
                 ("metainfo", _) => continue,
                 ("quota", name) => {
                     let used_up = value["used"].as_u64() >= value["bytes"].as_u64();
-                    let number = name.and_then(|name| name.strip_prefix("credit_")?.parse().ok());
-                    if let (true, Some(number)) = (used_up, number) {
-                        listing.depleted.insert(Ipv4Addr::from_bits(number));
-                    }
+                    let of = |map: &str| {
+                        let number = name?.strip_prefix(map)?.strip_prefix('_')?.parse().ok()?;
+                        Some(Ipv4Addr::from_bits(number)).filter(|_| used_up)
+                    };
+                    listing.depleted.extend(of(CREDIT));
+                    listing.alarmed.extend(of(ALARM));
                     continue;
                 }
                 ("set", Some("served")) => {
@@ -241,13 +295,17 @@ mod tests {
         let element = ", \"elem\": [{\"elem\": {\"val\": \"10.89.0.2\", \
                        \"counter\": {\"packets\": 2, \"bytes\": 300}}}]";
         let rule = ", {\"rule\": {\"chain\": \"forward\", \"expr\": [{\"drop\": null}]}}";
-        let served = listing(element, 7, &format!("{rule}{quota}"));
+        let alarm = ", {\"quota\": {\"name\": \"alarm_173604866\", \"bytes\": 4, \"used\": 3}}";
+        let served = listing(element, 7, &format!("{rule}{quota}{alarm}"));
         let empty = listing("", 1, rule);
         let address: Ipv4Addr = "10.89.0.2".parse().expect("an address");
         let traffic = Traffic { bytes: 300, packets: 2 };
         assert_eq!(served.passed[&address], Passed { up: traffic, down: traffic });
         assert!(served.served.contains(&address) && empty.served.is_empty());
         assert!(served.depleted.contains(&address) && empty.depleted.is_empty());
+        assert!(served.alarmed.is_empty());
+        let alarm = alarm.replace("\"used\": 3", "\"used\": 4");
+        assert!(listing(element, 7, &alarm).alarmed.contains(&address));
         assert_eq!(empty.skeleton, served.skeleton);
         // A rule that is gone makes another.
         assert_ne!(empty.skeleton, listing("", 1, "").skeleton);
