@@ -1,6 +1,7 @@
 //! A real agent, and a client that shares no code with it: the second implementation, in Python, which
 //! knows no more than docs/reference says.
 
+use std::fs;
 use std::process::Command;
 
 use privatix_host::domain::cheque::{Bundle, verify};
@@ -54,4 +55,39 @@ fn client_in_python_orders_uses_pays_and_ends() {
     let own: Bundle = serde_json::from_value(outcome["bundle"].clone()).expect("a bundle");
     assert_eq!(bundles, [own]);
     assert_eq!(verify(&bundles[0]).expect("it proves something").balance, money.paid);
+    answers_are_valid(&seller, &outcome);
+}
+
+/// What the operator's API answers is valid by its schemas.
+fn answers_are_valid(seller: &Seller, outcome: &Value) {
+    let get = |path: &str| -> Value { seller.node.get(path).expect(path) };
+    let channel = format!("/v1/channels/{}", outcome["channel"].as_str().expect("an id"));
+    let offering = get("/v1/offerings")[0]["hash"].as_str().expect("a hash").to_owned();
+    for (path, schema) in [
+        ("/v1/identity", "operator/identity"),
+        ("/v1/modules", "operator/module"),
+        ("/v1/modules/echo", "operator/module"),
+        ("/v1/products", "operator/product"),
+        ("/v1/templates", "operator/template"),
+        ("/v1/offerings", "operator/offering"),
+        (&format!("/v1/offerings/{offering}"), "operator/offering"),
+        (&format!("/v1/offerings/{offering}/lines"), "operator/line"),
+        ("/v1/orders", "operator/order"),
+        ("/v1/channels", "operator/channel"),
+        (&channel, "operator/channel"),
+        (&format!("{channel}/sessions"), "operator/session"),
+        ("/v1/cheques", "operator/cheque"),
+        ("/v1/cheques/bundles", "exchange/cheque-bundle"),
+    ] {
+        let file = repository().join(format!("docs/reference/schemas/{schema}.json"));
+        let file = fs::read(file).expect("a schema");
+        let schema: Value = serde_json::from_slice(&file).expect("JSON");
+        let schema = jsonschema::validator_for(&schema).expect("a schema");
+        let answer = get(path);
+        let items = answer.as_array().cloned().unwrap_or_else(|| vec![answer]);
+        assert!(!items.is_empty(), "{path}");
+        for item in items {
+            assert!(schema.is_valid(&item), "{path}: {:?}", schema.validate(&item));
+        }
+    }
 }
