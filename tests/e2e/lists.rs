@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::faults::said;
-use crate::support::{Database, Node, Package};
+use crate::support::{Database, Node, Package, wait_for};
 
 /// More than a page has.
 const COUNT: u64 = 1203;
@@ -143,4 +143,20 @@ fn lists_are_read_in_pages_by_status_and_as_a_whole() {
     assert_eq!(node.privatix(&["cheque", "export"]).stdout, written, "the same on standard output");
     let pretty = serde_json::to_string_pretty(&bundles).expect("JSON") + "\n";
     assert_eq!(String::from_utf8(written).expect("UTF-8"), pretty);
+}
+
+/// As a host leaves them that was killed just after they ended.
+#[test]
+fn agent_settles_channels_that_ended_before_it_was_killed() {
+    let package = Package::faulty("good");
+    let mut node = Node::agent();
+    node.run(&package);
+    assert!(node.stop().success());
+    let database = Database::of(&node);
+    let channels = database.history(&package, 3, 1);
+    assert!(channels.iter().all(|channel| !database.is_settled(*channel)));
+    node.start();
+    for channel in channels {
+        wait_for("the channel to be settled", || database.is_settled(channel).then_some(()));
+    }
 }

@@ -24,9 +24,12 @@ async fn judge_all(service: &Service) {
     let mut failing = Condition::new(NOT_JUDGED);
     let mut all = interval(ALL_EVERY);
     all.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What a host that was killed has left undone may be of channels that are over. Until they are marked
+    // as settled, every pass has to go past them.
+    let mut over_too = true;
     loop {
         all.tick().await;
-        failing.note(service.bill_all(false).await);
+        over_too &= failing.note(service.bill_all(over_too).await).is_none();
     }
 }
 

@@ -116,6 +116,12 @@ impl Database {
         self.runtime.block_on(self.store.session_list(channel)).expect("listed")
     }
 
+    /// Whether nothing is to be done for what a channel costs.
+    pub(crate) fn is_settled(&self, channel: ClientKey) -> bool {
+        let rows = self.runtime.block_on(self.store.billing_some(&[channel])).expect("read");
+        rows.first().expect("a channel").settled
+    }
+
     /// Waits until a channel's newest session is open and was used a few times.
     pub(crate) fn wait_used(&self, channel: ClientKey) -> SessionRow {
         wait_for("an open session with usage", || {
