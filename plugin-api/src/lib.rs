@@ -77,7 +77,7 @@ pub mod message;
 #[cfg(feature = "sdk")]
 pub mod sdk;
 
-pub use error::{ApiError, ErrorName, Fault, FaultKind};
+pub use error::{ApiError, ErrorName, Fault, FaultKind, chain};
 
 /// What a module's source begins with.
 #[cfg(feature = "sdk")]

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use privatix_host::modules::registry::{ModuleView, State};
-use privatix_host::operator::client::Client;
-use privatix_host::operator::view::ProductView;
+use privatix_modules::registry::{ModuleView, State};
+use privatix_operator::client::Client;
+use privatix_operator::view::ProductView;
 
 use crate::support::module::place;
 use crate::support::{Node, Package, leases, wait_for};

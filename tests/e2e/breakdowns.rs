@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 
 use crate::support::module::place;
 use crate::support::refusal::{told, untouched};

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 
 use crate::support::{Database, Node, Package, wait_for};
 

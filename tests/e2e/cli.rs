@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output, Stdio};
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 use serde_json::Value;
 
 use crate::support::{Node, Package, wait_for};

@@ -27,7 +27,7 @@ fn pair(agent: &Misfortune, client: &Misfortune, module: &str) -> (Package, Pair
 fn restart(node: &mut Node, misfortune: &Misfortune) {
     assert!(node.stop().success());
     node.start_with(|command| misfortune.befalls(command));
-    node.wait_state("good", privatix_host::modules::registry::State::Running);
+    node.wait_state("good", privatix_modules::registry::State::Running);
 }
 
 fn publish(pair: &Pair, package: &Package, changes: Value) -> String {

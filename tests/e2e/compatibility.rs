@@ -4,7 +4,7 @@
 //! fewer, runs in this host; one built against a newer, which knows more, runs in terms of this
 //! host. Both are real builds: see [`crate::support::vintage`].
 
-use privatix_host::modules::registry::{ModuleView, State};
+use privatix_modules::registry::{ModuleView, State};
 use privatix_plugin_api::message::ClientKey;
 
 use crate::support::vintage::{Edit, Vintage};
@@ -147,7 +147,7 @@ const NEWER: Vintage = Vintage {
 
 /// Runs a module that serves one channel, and uses that channel.
 fn serve(package: &Package) -> (Node, Database, ClientKey) {
-    let configuration = "health_interval = 1\n[log]\nlevel = \"info,privatix_host=debug\"\n";
+    let configuration = "health_interval = 1\n[log]\nlevel = \"info,privatix=debug\"\n";
     let mut node = Node::configured("agent", configuration);
     node.run(package);
     let database = Database::of(&node);

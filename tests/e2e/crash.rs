@@ -58,7 +58,7 @@ fn killed_hosts_lose_nothing_and_go_on() {
         node.stop();
         node.start();
     }
-    pair.agent.wait_state("good", privatix_host::modules::registry::State::Running);
+    pair.agent.wait_state("good", privatix_modules::registry::State::Running);
     let channel = pair.order(&pair.offer(&package));
     for node in [&pair.client, &pair.agent] {
         node.wait_channel(channel, Status::Active);

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use object::elf::{self, FileHeader64};
 use object::endian::LittleEndian as Endian;
 use object::read::elf::{FileHeader as _, SectionHeader as _};
-use privatix_host::modules::inspect;
-use privatix_host::modules::probe::Prober;
-use privatix_host::modules::registry::State;
+use privatix_modules::inspect;
+use privatix_modules::probe::Prober;
+use privatix_modules::registry::State;
 use privatix_plugin_api::manifest::SECTION;
 
 use crate::support::module::find;

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use privatix_host::modules::registry::{ModuleView, State};
+use privatix_modules::registry::{ModuleView, State};
 
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use object::elf::{self, FileHeader64};
 use object::endian::LittleEndian as Endian;
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 
 use crate::support::refusal::{told, untouched};
 use crate::support::{Node, Package};

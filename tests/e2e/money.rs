@@ -12,8 +12,8 @@ mod unsaved;
 use std::fs;
 use std::process::Command;
 
-use privatix_host::domain::cheque::Verified;
-use privatix_host::service::ChequeView;
+use privatix_core::ChequeView;
+use privatix_domain::cheque::Verified;
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 

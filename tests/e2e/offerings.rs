@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use privatix_host::modules::registry::State;
-use privatix_host::service::OfferingView;
+use privatix_core::OfferingView;
+use privatix_modules::registry::State;
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Output, Stdio};
 
 use nix::sys::signal::Signal;
-use privatix_host::service::{Obstacle, OrderView};
+use privatix_core::{Obstacle, OrderView};
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 use privatix_plugin_api::manifest::SECTION;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 use privatix_plugin_api::message::ClientKey;
 
 use crate::support::{Database, Node, Package, wait_for};

@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use privatix_host::modules::registry::State;
-use privatix_host::service::{IdentityView, OfferingView, OrderView};
+use privatix_core::{IdentityView, OfferingView, OrderView};
+use privatix_modules::registry::State;
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use privatix_host::domain::present::Line;
-use privatix_host::operator::view::ProductView;
-use privatix_host::service::{IdentityView, OfferingView, OrderView};
+use privatix_core::{IdentityView, OfferingView, OrderView};
+use privatix_domain::present::Line;
+use privatix_operator::view::ProductView;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ impl World {
         for node in [&mut world.agent, &mut world.client] {
             world.package.drop_into(&node.plugins());
             node.start();
-            node.wait_state("vpn", privatix_host::modules::registry::State::Running);
+            node.wait_state("vpn", privatix_modules::registry::State::Running);
         }
         world
     }

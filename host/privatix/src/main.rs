@@ -3,5 +3,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    privatix_host::cli::main(&privatix_conformance::EXTRAS)
+    privatix_cli::main(&privatix_conformance::EXTRAS)
 }

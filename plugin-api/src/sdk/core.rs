@@ -169,7 +169,7 @@ impl Core {
         let reply = self.object.call(Bytes::from(encode(&request))).await;
         match decode::<Reply<T, ApiError>>(&reply) {
             Ok(reply) => reply.into(),
-            Err(error) => Err(ApiError::with(ErrorName::Internal, super::chain(&error))),
+            Err(error) => Err(ApiError::with(ErrorName::Internal, crate::chain(&error))),
         }
     }
 

@@ -12,10 +12,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
-use super::{Core, Error, ServiceModule, ShutdownReport, Unsupported, chain, log};
+use super::{Core, Error, ServiceModule, ShutdownReport, Unsupported, log};
 use crate::abi::{
     Bytes, CoreObject, Created, FfiResult, Future, FutureExt, ModuleInterface, ModuleInterface_TO,
 };
+use crate::chain;
 use crate::error::{Fault, FaultKind};
 use crate::message::{
     Cleaned, ClientKey, Description, Done, Exercised, HostInfo, ModuleRequest, Reply, Sessions,

@@ -151,12 +151,6 @@ pub struct ShutdownReport {
     pub unreported: Vec<Unreported>,
 }
 
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// Makes a type the module of this library and puts the manifest of its build script into it.
 #[macro_export]
 macro_rules! export_module {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use privatix_host::modules::probe;
+use privatix_modules::probe;
 
 use crate::Effort;
 use crate::figures::{Figures, Row, nanoseconds};

@@ -43,8 +43,7 @@ fn pointer(effort: Effort) -> Figures {
 
 /// With a request that has to be made and given up, and with an empty one.
 fn abi(library: &Path, effort: Effort) -> anyhow::Result<(Figures, Figures)> {
-    let root =
-        privatix_host::modules::load::load(library).map_err(|problem| anyhow!("{problem}"))?;
+    let root = privatix_modules::load::load(library).map_err(|problem| anyhow!("{problem}"))?;
     let host = Host::new()?;
     let info = Bytes::from(encode(&messages::info("ready", host.home())));
     let module: ModuleObject = match root.create()(host.core(), info) {

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use privatix_host::domain::identity::Identity;
-use privatix_host::modules::gateway::{Gate, Gateway};
-use privatix_host::service::{Caller, Service};
-use privatix_host::store::Store;
+use privatix_core::{Caller, Service};
+use privatix_domain::identity::Identity;
+use privatix_modules::gateway::{Gate, Gateway};
 use privatix_plugin_api::abi::{Bytes, CoreObject};
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{CoreRequest, encode};
+use privatix_store::Store;
 use serde::Serialize;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;

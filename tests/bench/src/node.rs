@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use privatix_host::modules::registry::{ModuleView, State};
-use privatix_host::operator::client::Client;
+use privatix_modules::registry::{ModuleView, State};
+use privatix_operator::client::Client;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
-use privatix_host::cli::Extra;
+use privatix_cli::Extra;
 
 use crate::case::{Case, Set};
 use crate::core::Bench;

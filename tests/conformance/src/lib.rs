@@ -29,4 +29,4 @@ pub use self::command::{EXTRAS, test};
 pub use self::core::{Bench, Pair, Party};
 
 /// An error and its causes in one line.
-pub(crate) use privatix_host::chain;
+pub(crate) use privatix_plugin_api::chain;

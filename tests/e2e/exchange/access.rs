@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use privatix_host::domain::access::{Expect, open};
-use privatix_host::domain::identity::{Identity, PublicKey};
-use privatix_host::domain::signed::Kind;
-use privatix_host::domain::template::{Template, TemplateKind};
-use privatix_host::exchange::identity;
-use privatix_host::service::OrderView;
+use privatix_core::OrderView;
+use privatix_domain::access::{Expect, open};
+use privatix_domain::identity::{Identity, PublicKey};
+use privatix_domain::signed::Kind;
+use privatix_domain::template::{Template, TemplateKind};
+use privatix_exchange::identity;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 

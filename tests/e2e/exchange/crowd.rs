@@ -1,6 +1,6 @@
 //! Strangers from many networks at once, who keep all the places that they can get.
 
-use privatix_host::domain::signed::Kind;
+use privatix_domain::signed::Kind;
 use serde_json::json;
 
 use super::seller::{Seller, client, order, request};

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::thread;
 
-use privatix_host::service::{ChannelView, OrderView};
+use privatix_core::{ChannelView, OrderView};
 
 use super::seller::Seller;
 use super::wire::{answer, ask, connect, head, raw};

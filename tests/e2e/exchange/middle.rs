@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use privatix_host::domain::identity::Identity;
-use privatix_host::domain::signed::{self, Kind};
-use privatix_host::service::{ChannelView, IdentityView, OfferingView, OrderView};
+use privatix_core::{ChannelView, IdentityView, OfferingView, OrderView};
+use privatix_domain::identity::Identity;
+use privatix_domain::signed::{self, Kind};
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -129,7 +129,7 @@ impl Street {
              [exchange]\nurl = \"http://{here}\"\n"
         );
         let pair =
-            Pair::configured(&package, &configuration, "[log]\nlevel = \"privatix_host=debug\"\n");
+            Pair::configured(&package, &configuration, "[log]\nlevel = \"privatix=debug\"\n");
         let middle = Middle::between(here, listener_of(&pair));
         let agent = pair.agent_identity();
         let draft = draft(&package, json!({ "supply": 99 }));

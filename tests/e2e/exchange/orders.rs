@@ -2,11 +2,11 @@
 
 use std::thread;
 
-use privatix_host::clock;
-use privatix_host::domain::identity::PublicKey;
-use privatix_host::domain::order::check_reply;
-use privatix_host::domain::signed::Kind;
-use privatix_host::service::OfferingView;
+use privatix_base::clock;
+use privatix_core::OfferingView;
+use privatix_domain::identity::PublicKey;
+use privatix_domain::order::check_reply;
+use privatix_domain::signed::Kind;
 use privatix_plugin_api::json;
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ fn orders_that_are_refused_leave_nothing() {
 /// The fields of an order, signed as something else.
 fn as_request(order: &Value) -> Value {
     let unsigned = with(order, &json!({ "signature": null }));
-    let signed = privatix_host::domain::signed::sign(Kind::AccessRequest, unsigned, &client(1));
+    let signed = privatix_domain::signed::sign(Kind::AccessRequest, unsigned, &client(1));
     signed.expect("signed")
 }
 

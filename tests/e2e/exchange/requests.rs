@@ -1,7 +1,7 @@
 //! Requests about a channel that do not come from its client, or not now, or not for the first time.
 
-use privatix_host::clock;
-use privatix_host::domain::signed::Kind;
+use privatix_base::clock;
+use privatix_domain::signed::Kind;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;

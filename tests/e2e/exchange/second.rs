@@ -4,8 +4,8 @@
 use std::fs;
 use std::process::Command;
 
-use privatix_host::domain::cheque::{Bundle, verify};
-use privatix_host::service::{ChannelView, ChequeView, OfferingView};
+use privatix_core::{ChannelView, ChequeView, OfferingView};
+use privatix_domain::cheque::{Bundle, verify};
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
 

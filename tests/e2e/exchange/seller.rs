@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use privatix_host::clock;
-use privatix_host::domain::identity::Identity;
-use privatix_host::domain::order::{ChannelRequest, Order};
-use privatix_host::domain::signed::{self, Kind};
-use privatix_host::service::{ChannelView, IdentityView, OfferingView};
+use privatix_base::clock;
+use privatix_core::{ChannelView, IdentityView, OfferingView};
+use privatix_domain::identity::Identity;
+use privatix_domain::order::{ChannelRequest, Order};
+use privatix_domain::signed::{self, Kind};
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use privatix_host::exchange::peer::{Peer, PeerError};
-use privatix_host::exchange::tls;
-use privatix_host::service::IdentityView;
+use privatix_core::IdentityView;
+use privatix_exchange::peer::{Peer, PeerError};
 use privatix_plugin_api::message::Status;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
@@ -77,7 +76,7 @@ impl Authority {
 
     /// Calls agents as a client with this authority does.
     fn peer(&self) -> Peer {
-        Peer::new(tls::system(Some(&self.ca())).expect("read")).expect("a caller")
+        Peer::new(privatix_tls::system(Some(&self.ca())).expect("read")).expect("a caller")
     }
 }
 
@@ -127,8 +126,7 @@ fn two_nodes_trade_in_secret_and_a_new_certificate_is_used() {
         let error = offerings(&authority.peer(), &url).err()?;
         error.to_string().contains("of no authority that is known").then_some(())
     });
-    let order: privatix_host::service::OrderView =
-        pair.client.post("/v1/orders", &order).expect("made");
+    let order: privatix_core::OrderView = pair.client.post("/v1/orders", &order).expect("made");
     assert_eq!(order.state, "waiting");
     authority.install(&next);
     let channel = pair.accepted(&order);
@@ -199,7 +197,7 @@ fn who_is_not_believed() {
             let found = ask(address, "POST", "/v1/orders", b"{}");
             assert_eq!(found.word(), "400 TlsRequired");
             // By a client that knows only its system's authorities.
-            let peer = Peer::new(tls::system(None).expect("read")).expect("a caller");
+            let peer = Peer::new(privatix_tls::system(None).expect("read")).expect("a caller");
             let error = offerings(&peer, &format!("https://{address}")).expect_err("refused");
             assert!(error.to_string().contains("client.ca_file"), "{error}");
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 
-use privatix_host::service::{IdentityView, MoneyView, OfferingView, OrderView};
+use privatix_core::{IdentityView, MoneyView, OfferingView, OrderView};
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 

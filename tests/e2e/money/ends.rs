@@ -1,6 +1,6 @@
 //! How channels end: each of a row of terms, side by side, with a clock of seconds.
 
-use privatix_host::service::ChannelView;
+use privatix_core::ChannelView;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 
@@ -155,7 +155,7 @@ fn time_is_sold_by_the_second_and_measured_by_the_core() {
     pair.client.wait_channel(channel, Status::Terminated);
     let sessions = pair.agent.sessions(channel);
     let measured: u64 = sessions.iter().map(|session| session.usage).sum();
-    let span = |session: &privatix_host::service::SessionView| {
+    let span = |session: &privatix_core::SessionView| {
         session.stopped_at.expect("closed") - session.started_at
     };
     assert_eq!(measured, sessions.iter().map(span).sum::<u64>(), "{sessions:?}");

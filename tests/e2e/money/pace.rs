@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 
-use privatix_host::service::OfferingView;
+use privatix_core::OfferingView;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! The spelling that existing adapters speak, call by call over a raw WebSocket.
 
-use privatix_host::service::OfferingView;
+use privatix_core::OfferingView;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -129,7 +129,7 @@ fn who_may_not() {
     }
     // Another product, with a token of its own, does not see the channel.
     other.drop_into(&station.node.plugins());
-    station.node.wait_state("other", privatix_host::modules::registry::State::Running);
+    station.node.wait_state("other", privatix_modules::registry::State::Running);
     let token = crate::support::program::token(&station.node, "other");
     let params = json!([other.product(), token, channel]);
     let refusal = wire.call("sess_serviceReady", params).expect_err("not its own");

@@ -16,7 +16,7 @@ fn every_call_of_an_agent_good_and_bad() {
     let station = Station::new("agent");
     let other = Described::named("other");
     other.drop_into(&station.node.plugins());
-    station.node.wait_state("other", privatix_host::modules::registry::State::Running);
+    station.node.wait_state("other", privatix_modules::registry::State::Running);
     let database = Database::of(&station.node);
     let channel = station.module.channel(&database);
     let foreign = other.channel(&database);

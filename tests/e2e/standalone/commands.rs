@@ -159,7 +159,7 @@ fn who_comes_back_is_told_again_and_what_it_does_not_serve_is_closed() {
     station.node.kill();
     assert_eq!(program.wire.closed(), 1006);
     station.node.start();
-    station.node.wait_state("files", privatix_host::modules::registry::State::Running);
+    station.node.wait_state("files", privatix_modules::registry::State::Running);
     let mut program = Program::of(&station, json!([kept, lost]));
     let mut again = Vec::new();
     while again.len() < 2 {

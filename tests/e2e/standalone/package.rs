@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 use serde_json::{Value, json};
 
 use crate::support::module::place;

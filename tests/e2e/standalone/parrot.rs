@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use privatix_host::modules::registry::State;
+use privatix_modules::registry::State;
 use serde_json::{Value, json};
 
 use crate::support::crowd::Crowd;
@@ -254,7 +254,7 @@ fn every_product_keeps_places_of_its_own() {
 #[test]
 fn what_a_program_says_cannot_look_like_the_hosts_own_words() {
     let station = Station::new("agent");
-    let forged = "x\n2026-11-28T02:15:03Z ERROR privatix_host: forged\u{2028}\r\u{1b}[2J\u{202e}";
+    let forged = "x\n2026-11-28T02:15:03Z ERROR privatix: forged\u{2028}\r\u{1b}[2J\u{202e}";
     for message in [forged.to_owned(), "y".repeat(900_000)] {
         let event = json!({
             "level": "info", "target": forged, "message": message, "fields": { forged: forged },

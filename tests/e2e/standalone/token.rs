@@ -58,7 +58,7 @@ fn it_is_shown_once_kept_as_a_hash_and_void_when_there_is_a_new_one() {
 
     station.node.kill();
     station.node.start();
-    station.node.wait_state("files", privatix_host::modules::registry::State::Running);
+    station.node.wait_state("files", privatix_modules::registry::State::Running);
     station.call("service_configuration", json!({})).expect("answered after a restart");
     for secret in [first, second] {
         assert_eq!(files_with(station.node.home(), &secret), Vec::<String>::new());

@@ -1,12 +1,12 @@
 //! The database of a node, beside the host that uses it.
 
-use privatix_host::clock;
-use privatix_host::domain::identity::Identity;
-use privatix_host::domain::status::{ChannelState, Holds};
-use privatix_host::store::{
+use privatix_base::clock;
+use privatix_domain::identity::Identity;
+use privatix_domain::status::{ChannelState, Holds};
+use privatix_plugin_api::message::{ClientKey, SessionId, Status};
+use privatix_store::{
     ChannelRow, ChequeRow, NewSession, OfferingRow, OrderRow, OrderState, SessionRow, Store, Txn,
 };
-use privatix_plugin_api::message::{ClientKey, SessionId, Status};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;

@@ -17,7 +17,7 @@ pub(crate) mod vintage;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use privatix_host::modules::load::{Lease, NoLease};
+use privatix_modules::load::{Lease, NoLease};
 
 pub(crate) use self::database::Database;
 pub(crate) use self::misfortune::Misfortune;

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-use privatix_host::modules::registry::{ModuleView, State};
-use privatix_host::operator::client::{Client, ClientError};
-use privatix_host::service::{ChannelView, SessionView};
+use privatix_core::{ChannelView, SessionView};
+use privatix_modules::registry::{ModuleView, State};
+use privatix_operator::client::{Client, ClientError};
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;

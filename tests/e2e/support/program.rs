@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use privatix_host::domain::template::{Template, TemplateKind};
-use privatix_host::modules::registry::State;
-use privatix_host::service::{IdentityView, OfferingView, OrderView};
+use privatix_core::{IdentityView, OfferingView, OrderView};
+use privatix_domain::template::{Template, TemplateKind};
+use privatix_modules::registry::State;
 use privatix_plugin_api::message::ClientKey;
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use privatix_host::modules::registry::{ModuleView, State};
+use privatix_modules::registry::{ModuleView, State};
 use serde_json::Value;
 
 use super::module::place;

@@ -1,6 +1,6 @@
 //! Two nodes that trade with each other.
 
-use privatix_host::service::{IdentityView, OfferingView, OrderView};
+use privatix_core::{IdentityView, OfferingView, OrderView};
 use privatix_plugin_api::message::ClientKey;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ impl Pair {
         for node in [&mut pair.agent, &mut pair.client] {
             package.drop_into(&node.plugins());
             node.start();
-            node.wait_state(&package.name, privatix_host::modules::registry::State::Running);
+            node.wait_state(&package.name, privatix_modules::registry::State::Running);
         }
         pair
     }

@@ -2,7 +2,7 @@
 //! cut.
 
 use nix::sys::signal::Signal;
-use privatix_host::service::MoneyView;
+use privatix_core::MoneyView;
 
 use super::*;
 

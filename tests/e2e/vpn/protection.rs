@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicBool;
 
-use privatix_host::service::ChannelView;
+use privatix_core::ChannelView;
 
 use super::*;
 use crate::support::network::FAR;
@@ -264,7 +264,7 @@ fn vpn_narrower_routes_wait_for_the_users_agreement() {
     assert!(world.network.fetch(1).is_err(), "a way past the tunnel");
     world.client.kill();
     world.client.start();
-    world.client.wait_state("vpn", privatix_host::modules::registry::State::Running);
+    world.client.wait_state("vpn", privatix_modules::registry::State::Running);
     with_user_hold(&world, channel);
     assert!(world.network.fetch(1).is_err(), "a way past the tunnel");
     assert_eq!(leaked(&world), 0, "packets left in the clear");

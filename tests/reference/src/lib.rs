@@ -16,8 +16,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use privatix_host::domain;
-
 /// The directory of the repository that cargo runs in: one build may serve several checkouts.
 pub fn repository() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);

@@ -7,7 +7,7 @@ use rand_core::{TryCryptoRng, TryRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::domain::identity::Identity;
+use privatix_domain::identity::Identity;
 
 /// The names of the parties.
 pub(crate) const NAMES: [&str; 3] = ["agent", "client", "stranger"];

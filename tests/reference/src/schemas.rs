@@ -1,9 +1,7 @@
 //! The JSON Schemas, one for each message, made from the types.
 
-use privatix_host::modules::{manifest_file, problem::Problem, registry};
-use privatix_host::operator::{trade, view};
-use privatix_host::service;
-use privatix_host::standalone;
+use privatix_modules::{manifest_file, problem::Problem, registry};
+use privatix_operator::{trade, view};
 use privatix_plugin_api::message::{self, CoreRequest, ModuleRequest};
 use privatix_plugin_api::sdk::ShutdownReport;
 use privatix_plugin_api::{Fault, json::MAX_INTEGER, manifest::Manifest};
@@ -11,7 +9,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::domain::{access, account, cheque, offering, order, present, time};
+use privatix_domain::{access, account, cheque, offering, order, present, time};
 
 /// Every schema by its name, which has the part of the reference in front.
 pub(crate) fn all() -> Vec<(String, Value)> {
@@ -50,7 +48,7 @@ fn package() -> Vec<(String, Value)> {
 fn exchange() -> Vec<(String, Value)> {
     vec![
         of::<offering::Offering>("exchange/offering", true),
-        of::<service::OfferingPage>("exchange/offering-page", false),
+        of::<privatix_core::OfferingPage>("exchange/offering-page", false),
         of::<time::AgentTime>("exchange/time", true),
         of::<order::Order>("exchange/order", true),
         of::<order::OrderReply>("exchange/order-reply", true),
@@ -62,17 +60,17 @@ fn exchange() -> Vec<(String, Value)> {
         of::<cheque::Cheque>("exchange/cheque", true),
         of::<cheque::Receipt>("exchange/receipt", true),
         of::<cheque::Bundle>("exchange/cheque-bundle", false),
-        of::<service::Refused>("exchange/refusal", false),
+        of::<privatix_core::Refused>("exchange/refusal", false),
     ]
 }
 
 fn rpc() -> Vec<(String, Value)> {
     let mut generator = generator();
-    let found = standalone::schemas(&mut generator).into_iter().map(|(name, _)| name);
+    let found = privatix_standalone::schemas(&mut generator).into_iter().map(|(name, _)| name);
     let names: Vec<&'static str> = found.collect();
     let only = |name: &'static str| {
         made(&format!("json-rpc/{name}"), move |generator: &mut SchemaGenerator| {
-            let mut found = standalone::schemas(generator).into_iter();
+            let mut found = privatix_standalone::schemas(generator).into_iter();
             found.find(|(other, _)| *other == name).expect("it was named").1
         })
     };
@@ -86,17 +84,17 @@ fn operator() -> Vec<(String, Value)> {
         of::<view::ProductView>("operator/product", false),
         of::<view::TemplateView>("operator/template", false),
         of::<view::Transfer>("operator/transfer", false),
-        of::<service::NewToken>("operator/token", false),
-        of::<service::IdentityView>("operator/identity", false),
-        of::<service::Draft>("operator/offering-draft", false),
-        of::<service::OfferingView>("operator/offering", false),
+        of::<privatix_core::NewToken>("operator/token", false),
+        of::<privatix_core::IdentityView>("operator/identity", false),
+        of::<privatix_core::Draft>("operator/offering-draft", false),
+        of::<privatix_core::OfferingView>("operator/offering", false),
         of::<trade::Fetch>("operator/fetch", false),
         of::<trade::Fetched>("operator/fetched", false),
         of::<trade::NewOrder>("operator/new-order", false),
-        of::<service::OrderView>("operator/order", false),
-        of::<service::ChannelView>("operator/channel", false),
-        of::<service::SessionView>("operator/session", false),
-        of::<service::ChequeView>("operator/cheque", false),
+        of::<privatix_core::OrderView>("operator/order", false),
+        of::<privatix_core::ChannelView>("operator/channel", false),
+        of::<privatix_core::SessionView>("operator/session", false),
+        of::<privatix_core::ChequeView>("operator/cheque", false),
         of::<present::Line>("operator/line", false),
     ]
 }

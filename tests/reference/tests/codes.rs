@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use privatix_host::modules::problem::Code;
-use privatix_host::service::Refused;
+use privatix_core::Refused;
+use privatix_modules::problem::Code;
 use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::message::ErrorName;
 use privatix_reference::{directory, repository};

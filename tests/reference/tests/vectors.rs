@@ -5,10 +5,10 @@
 
 use std::fs;
 
+use privatix_domain::identity::{Identity, PublicKey};
+use privatix_domain::signed::{self, Kind};
 use privatix_plugin_api::json;
 use privatix_reference::directory;
-use privatix_reference::domain::identity::{Identity, PublicKey};
-use privatix_reference::domain::signed::{self, Kind};
 use serde_json::Value;
 
 fn read(file: &str) -> Value {

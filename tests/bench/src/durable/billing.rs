@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use privatix_host::billing;
-use privatix_host::domain::identity::Identity;
-use privatix_host::service::{Caller, CoreReply, Service};
-use privatix_host::store::Store;
+use privatix_core::{Caller, CoreReply, Service};
+use privatix_daemon::billing;
+use privatix_domain::identity::Identity;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{CoreRequest, Status};
+use privatix_store::Store;
 use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
 use tokio::runtime::Builder;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use privatix_host::domain::identity::Identity;
+use privatix_domain::identity::Identity;
 use privatix_plugin_api::message::{ClientKey, CoreRequest, SessionId, Usage};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};

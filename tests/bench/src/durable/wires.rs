@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use privatix_host::modules::gateway::{Gate, Gateway};
-use privatix_host::modules::generation::Generation;
-use privatix_host::modules::line::Line;
-use privatix_host::modules::router::Router;
-use privatix_host::service::{Caller, Service};
-use privatix_host::standalone::{Desk, Endpoint, serve};
+use privatix_core::{Caller, Service};
+use privatix_modules::gateway::{Gate, Gateway};
+use privatix_modules::generation::Generation;
+use privatix_modules::line::Line;
+use privatix_modules::router::Router;
 use privatix_plugin_api::abi::CoreObject;
 use privatix_plugin_standalone::{Wire, core};
+use privatix_standalone::{Desk, Endpoint, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;

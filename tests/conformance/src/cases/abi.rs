@@ -3,9 +3,9 @@
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use privatix_host::modules::generation::CommandError;
-use privatix_host::modules::load;
-use privatix_host::modules::probe::DEADLINE as LOAD_DEADLINE;
+use privatix_modules::generation::CommandError;
+use privatix_modules::load;
+use privatix_modules::probe::DEADLINE as LOAD_DEADLINE;
 use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{Done, ModuleRequest, decode};
@@ -174,7 +174,7 @@ async fn create_quiet(bench: Bench) -> Result<(), Finding> {
 /// A module as it is after `create`, and its core.
 async fn created(
     bench: &Bench,
-) -> Result<(Party, privatix_host::modules::generation::Generation), Finding> {
+) -> Result<(Party, privatix_modules::generation::Generation), Finding> {
     let party = Party::core(bench, first_role(bench)?).await?;
     let module = party.create().await?;
     Ok((party, module))
@@ -208,7 +208,7 @@ async fn garbage(bench: Bench) -> Result<(), Finding> {
 }
 
 async fn raw(
-    module: &privatix_host::modules::generation::Generation,
+    module: &privatix_modules::generation::Generation,
     request: &[u8],
 ) -> Result<Value, Finding> {
     let reply = tokio::time::timeout(Duration::from_secs(5), module.raw(request)).await;
@@ -267,7 +267,7 @@ async fn dropped_object(bench: Bench) -> Result<(), Finding> {
 }
 
 /// Whether a module that is not configured says anything at all; it may say no.
-async fn answers(module: &privatix_host::modules::generation::Generation) -> Result<(), Finding> {
+async fn answers(module: &privatix_modules::generation::Generation) -> Result<(), Finding> {
     let outcome: Result<Done, _> = module
         .call(&ModuleRequest::Configure { config: Value::Null }, Duration::from_secs(5))
         .await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use privatix_host::modules::generation::CommandError;
+use privatix_modules::generation::CommandError;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Health, StopReason};
 use serde_json::json;

@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use privatix_host::domain::template::SettingsSchema;
+use privatix_domain::template::SettingsSchema;
 use privatix_plugin_api::manifest::Role;
 
 use crate::case::{Case, Finding, case, ensure, failed};

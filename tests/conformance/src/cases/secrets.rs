@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use privatix_host::domain::identity::Identity;
+use privatix_domain::identity::Identity;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, StopReason};
 

@@ -1,7 +1,7 @@
 //! The two templates, and what messages are made by them.
 
-use privatix_host::domain::present::{self, MASK};
-use privatix_host::domain::template::{Template, TemplateKind};
+use privatix_domain::present::{self, MASK};
+use privatix_domain::template::{Template, TemplateKind};
 use serde_json::{Value, json};
 
 use super::abi::first_role;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use privatix_host::domain::status::Event;
+use privatix_domain::status::Event;
 use privatix_plugin_api::message::{ClientKey, Status, StopReason};
 
 use crate::case::{Case, Finding, case, ensure, failed};

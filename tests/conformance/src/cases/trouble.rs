@@ -163,10 +163,7 @@ async fn endure(pair: &Pair, channel: ClientKey) -> Result<(), Finding> {
             loop {
                 if let Err(error) = module.stop(channel, StopReason::Terminated).await {
                     if error.is_breakdown()
-                        && !matches!(
-                            error,
-                            privatix_host::modules::generation::CommandError::TimedOut(_)
-                        )
+                        && !matches!(error, privatix_modules::generation::CommandError::TimedOut(_))
                     {
                         return Err(failed(format!(
                             "stop of the {side}: {}",

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use privatix_host::config::ModuleTimeouts;
-use privatix_host::domain::status::Event;
-use privatix_host::service::{Caller, Draft, OrderAnswer, Refused, Service, Source};
+use privatix_base::config::ModuleTimeouts;
+use privatix_core::{Caller, Draft, OrderAnswer, Refused, Service, Source};
+use privatix_domain::status::Event;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, CoreRequest, Exercised, ModuleRequest, Status};
 use serde_json::{Map, Value, json};

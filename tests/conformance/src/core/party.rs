@@ -4,21 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use privatix_host::config::{Config, ModuleTimeouts};
-use privatix_host::daemon;
-use privatix_host::domain::identity::Identity;
-use privatix_host::modules::delivery;
-use privatix_host::modules::examine::Checked;
-use privatix_host::modules::gateway::{Gate, Gateway};
-use privatix_host::modules::generation::{CreateError, Generation, Retired};
-use privatix_host::modules::lifecycle::private_dir;
-use privatix_host::modules::line::Line;
-use privatix_host::modules::router::Router;
-use privatix_host::service::{Answer, Caller, Registration, Service};
-use privatix_host::store::Store;
+use privatix_base::config::{Config, ModuleTimeouts};
+use privatix_core::{Answer, Caller, Registration, Service};
+use privatix_domain::identity::Identity;
+use privatix_modules::delivery;
+use privatix_modules::examine::Checked;
+use privatix_modules::gateway::{Gate, Gateway};
+use privatix_modules::generation::{CreateError, Generation, Retired};
+use privatix_modules::lifecycle::private_dir;
+use privatix_modules::line::Line;
+use privatix_modules::router::Router;
 use privatix_plugin_api::abi::CoreObject;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, LogLevel, Started};
+use privatix_store::Store;
 use serde_json::json;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -73,7 +72,8 @@ impl Party {
         let url = (role == Role::Agent).then(|| "http://127.0.0.1:9".to_owned());
         let seed = if role == Role::Agent { 1 } else { 2 };
         let identity = Identity::from_entropy([seed; 96]);
-        let service = Service::new(store.clone(), identity, daemon::settings(&config, url));
+        let service =
+            Service::new(store.clone(), identity, privatix_daemon::settings(&config, url));
         let manifest = &checked.manifest;
         let registration = Registration {
             product: manifest.product_id,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use privatix_host::modules::generation::Generation;
-use privatix_host::modules::line::Line;
-use privatix_host::modules::router::Router;
-use privatix_host::service::Service;
-use privatix_host::standalone::{Desk, Endpoint, serve};
+use privatix_core::Service;
+use privatix_modules::generation::Generation;
+use privatix_modules::line::Line;
+use privatix_modules::router::Router;
+use privatix_standalone::{Desk, Endpoint, serve};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -67,7 +67,7 @@ impl Running {
         data: &Path,
         patience: Duration,
     ) -> Result<Self, Finding> {
-        let timeouts = privatix_host::config::ModuleTimeouts {
+        let timeouts = privatix_base::config::ModuleTimeouts {
             create: patience,
             configure: patience,
             start: patience,

@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::templates::access_template as template;
 use super::{CHANNEL, OTHER_CHANNEL, base64url, damaged, hash, messages, sign, with};
-use crate::domain::access::{AccessParts, Binding, Expect, compose, open, seal};
-use crate::domain::signed::Kind;
 use crate::parties::{Fixed, digest, identity};
+use privatix_domain::access::{AccessParts, Binding, Expect, compose, open, seal};
+use privatix_domain::signed::Kind;
 
 /// What keeps these envelopes apart from anything else that is sealed to the same key.
 const INFO: &str = "privatix/access/v1";

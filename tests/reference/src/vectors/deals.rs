@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{CHANNEL, NOW, OTHER_CHANNEL, damaged, hash, key, messages, with};
-use crate::domain::account;
-use crate::domain::cheque::{Bundle, Expect, check, check_receipt, verify};
-use crate::domain::signed::Kind;
 use crate::parties::identity;
+use privatix_domain::account;
+use privatix_domain::cheque::{Bundle, Expect, check, check_receipt, verify};
+use privatix_domain::signed::Kind;
 
 const DEPOSIT: u64 = 100_000;
 const PAID: u64 = 1000;

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{CHANNEL, OTHER_CHANNEL, base64url as text};
-use crate::domain::identity::{PublicKey, SealingKey};
 use crate::parties::{self, digest};
+use privatix_domain::identity::{PublicKey, SealingKey};
 
 pub(super) fn file() -> Value {
     json!({

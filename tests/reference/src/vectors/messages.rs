@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{CHANNEL, NOW, access, damaged, hash, key, sign, signed_bytes, templates};
-use crate::domain::identity::PublicKey;
-use crate::domain::signed::{self, Kind};
 use crate::parties::identity;
+use privatix_domain::identity::PublicKey;
+use privatix_domain::signed::{self, Kind};
 
 pub(super) fn file() -> Value {
     json!({

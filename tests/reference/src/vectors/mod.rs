@@ -15,8 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use privatix_plugin_api::json::{canonical, hex};
 use serde_json::{Value, json};
 
-use crate::domain::signed::{self, Kind};
 use crate::parties::identity;
+use privatix_domain::signed::{self, Kind};
 
 /// Every vector file by its name.
 pub(crate) fn all() -> Vec<(String, Value)> {

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{messages, with};
-use crate::domain::billing::Terms;
-use crate::domain::offering::parse_signed;
-use crate::domain::signed::Kind;
+use privatix_domain::billing::Terms;
+use privatix_domain::offering::parse_signed;
+use privatix_domain::signed::Kind;
 
 const MAX: u64 = (1 << 53) - 1;
 

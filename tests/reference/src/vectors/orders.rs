@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{CHANNEL, NOW, OTHER_CHANNEL, damaged, hash, key, messages, with};
-use crate::domain::offering::parse_signed;
-use crate::domain::order::{
+use crate::parties::identity;
+use privatix_domain::offering::parse_signed;
+use privatix_domain::order::{
     ChannelRequest, MAX_VALIDITY, check, check_refusal, check_reply, check_request, read,
     read_cancel,
 };
-use crate::domain::signed::Kind;
-use crate::domain::time::Heard;
-use crate::parties::identity;
+use privatix_domain::signed::Kind;
+use privatix_domain::time::Heard;
 
 pub(super) fn file() -> Value {
     json!({

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::hash;
-use crate::domain::template::{Template, TemplateKind};
+use privatix_domain::template::{Template, TemplateKind};
 
 /// The access template's document.
 pub(super) fn access() -> Value {

@@ -1,0 +1,12 @@
+//! The operator's way to a running host: HTTP over a Unix socket that only its owner can open.
+
+#![forbid(unsafe_code)]
+
+mod api;
+pub mod client;
+mod socket;
+pub mod trade;
+pub mod view;
+
+pub use self::api::{Api, serve};
+pub use self::socket::{SocketError, listen};
