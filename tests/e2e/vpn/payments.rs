@@ -11,7 +11,7 @@ const PRICE: u64 = 10;
 
 /// What may be delivered beyond the credit: see `docs/vpn.md`.
 fn remainder(credit: u64) -> u64 {
-    credit / 20 + 64 * 1024
+    credit / 20 + MIB
 }
 
 fn money(node: &Node, channel: ClientKey) -> MoneyView {

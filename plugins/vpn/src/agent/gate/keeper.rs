@@ -76,7 +76,7 @@ fn renewal(
     let kernel = quota.over.saturating_sub(counted);
     // Each renewal costs a process; half of the credit is enough until the next report.
     let little = kernel < left / 2;
-    let much = kernel > left + left / 8 + SLACK;
+    let much = kernel > left + SLACK;
     (little || much).then_some(Renewal::Extend(counted + left))
 }
 
