@@ -1,5 +1,6 @@
 //! Lines for a person: each case as it ends, and at the end what failed and how to mend it.
 
+use privatix_domain::present::escaped;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::Mutex;
@@ -68,7 +69,7 @@ impl Summary<'_> {
                 ),
             );
             if !one.printed.is_empty() {
-                part(&mut text, "printed", &one.printed);
+                part(&mut text, "printed", one.printed.trim_end());
             }
             text.push('\n');
         }
@@ -119,6 +120,7 @@ impl Summary<'_> {
             }
         }
         for (why, ids) in &reasons {
+            let why = escaped(why);
             let _ = writeln!(text, "skipped, {why}:\n  {}", ids.join(", "));
         }
         if !reasons.is_empty() {
@@ -129,9 +131,7 @@ impl Summary<'_> {
 
 /// What a module has said may contain anything, and goes to a terminal.
 fn part(text: &mut String, name: &str, content: &str) {
-    let plain = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-    let content: String = content.chars().map(plain).collect();
-    let mut lines = content.lines();
+    let mut lines = content.split('\n').map(escaped);
     let _ = writeln!(text, "  {name:<10} {}", lines.next().unwrap_or_default());
     for line in lines {
         let _ = writeln!(text, "  {:<10} {line}", "");
@@ -158,4 +158,18 @@ pub(crate) fn list(cases: &[Case]) -> String {
         amounts.join(", ")
     );
     text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part;
+
+    #[test]
+    fn what_a_module_says_is_lines_of_its_own_part_and_does_nothing_to_the_terminal() {
+        let said = "one\n  PASSED all\r\u{1b}[2J\u{202e}x\u{2028}y";
+        let mut text = String::new();
+        part(&mut text, "printed", said);
+        let expected = "  printed    one\n             \u{20}\u{20}PASSED all\\r\\u{1b}[2J\\u{202e}x\\u{2028}y\n";
+        assert_eq!(text, expected);
+    }
 }
