@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use privatix_core::ProductView;
 use privatix_domain::present::Line;
-use privatix_operator::view::ProductView;
 use privatix_plugin_api::message::{ClientKey, Status};
 
 use crate::support::database::Database;

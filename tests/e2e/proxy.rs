@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::thread::JoinHandle;
 
+use privatix_core::ProductView;
 use privatix_domain::present::Line;
-use privatix_operator::view::ProductView;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 

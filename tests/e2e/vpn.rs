@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use privatix_core::ProductView;
 use privatix_core::{IdentityView, OfferingView, OrderView};
 use privatix_domain::present::Line;
-use privatix_operator::view::ProductView;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Value, json};
 

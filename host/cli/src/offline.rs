@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::output;
 use privatix_base::config::{self, Config};
+use privatix_core::Inventory;
 use privatix_daemon::home;
 use privatix_modules::package;
 use privatix_operator::client::{Client, ClientError};
 use privatix_operator::view::Transfer;
-use privatix_store::Store;
 
 /// What is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +51,13 @@ pub(super) async fn module(dir: &Path, name: &str, change: Change) -> anyhow::Re
             bail!("no module is called {name:?} in {}", plugins.display());
         }
     }
-    let store = store(&config).await?;
+    let inventory = inventory(&config).await?;
     let outcome = match change {
-        Change::Disable => privatix_core::module_switch(&store, name, true).await,
-        Change::Enable => privatix_core::module_switch(&store, name, false).await,
-        Change::Release => privatix_core::module_release(&store, name).await,
+        Change::Disable => inventory.module_switch(name, true).await,
+        Change::Enable => inventory.module_switch(name, false).await,
+        Change::Release => inventory.module_release(name).await,
     };
-    store.close().await;
+    inventory.close().await;
     Ok(outcome?)
 }
 
@@ -73,9 +73,9 @@ pub(super) async fn transfer(dir: &Path, product: Uuid, module: &str) -> anyhow:
     }
     let _lock =
         privatix_daemon::lock(dir).await.context("the host does not answer yet; try again")?;
-    let store = store(&config).await?;
-    let outcome = privatix_core::product_transfer(&store, product, module).await;
-    store.close().await;
+    let inventory = inventory(&config).await?;
+    let outcome = inventory.product_transfer(product, module).await;
+    inventory.close().await;
     Ok(outcome?)
 }
 
@@ -86,10 +86,10 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn store(config: &Config) -> anyhow::Result<Store> {
+async fn inventory(config: &Config) -> anyhow::Result<Inventory> {
     let path = &config.database;
     if !path.exists() {
         bail!("there is no database {} yet; start the host once", path.display());
     }
-    home::open_database(path).await
+    Ok(Inventory::new(home::open_database(path).await?))
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{host, offline, output};
-use privatix_operator::view::ProductView;
+use privatix_core::ProductView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{host, output};
 use privatix_base::clock;
-use privatix_operator::view::TemplateView;
+use privatix_core::TemplateView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -6,10 +6,10 @@
 
 use uuid::Uuid;
 
-use super::{Refused, Registration, Service};
+use super::{Registration, Service};
 use privatix_base::clock;
 use privatix_domain::suspects::{self, CRASH_WINDOW, CRASHES, End, Note, Verdict};
-use privatix_store::{LibraryRow, QuarantineRow, StepRow, Store, StoreError, Txn};
+use privatix_store::{LibraryRow, QuarantineRow, StepRow, StoreError, Txn};
 
 /// The name of the note that stands in the database as long as a host runs.
 const RUNNING: &str = "running";
@@ -221,38 +221,4 @@ async fn set_aside(
     let host_version = env!("CARGO_PKG_VERSION").to_owned();
     let row = QuarantineRow { reason, host_version, since: clock::unix_now() };
     txn.quarantine_add(library, module, &row).await
-}
-
-/// Switches a module off or on. Works beside a running host and without one.
-///
-/// # Errors
-/// A database that fails.
-pub async fn module_switch(store: &Store, module: &str, off: bool) -> Result<(), Refused> {
-    let mut txn = store.begin().await?;
-    txn.module_switch(module, off, clock::unix_now()).await?;
-    Ok(txn.commit().await.map(drop)?)
-}
-
-/// Lets the libraries of a module be tried again that were set aside.
-///
-/// # Errors
-/// `NotFound` where none was.
-pub async fn module_release(store: &Store, module: &str) -> Result<(), Refused> {
-    let mut txn = store.begin().await?;
-    if txn.quarantine_release(module).await? == 0 {
-        return Err(Refused::not_found(format!("no library of {module:?} is set aside")));
-    }
-    Ok(txn.commit().await.map(drop)?)
-}
-
-/// Gives a product, with its channels, to a module.
-///
-/// # Errors
-/// `NotFound` where there is no such product.
-pub async fn product_transfer(store: &Store, product: Uuid, module: &str) -> Result<(), Refused> {
-    let mut txn = store.begin().await?;
-    if !txn.product_transfer(product, module, clock::unix_now()).await? {
-        return Err(Refused::not_found(format!("no product has the id {product}")));
-    }
-    Ok(txn.commit().await.map(drop)?)
 }

@@ -79,7 +79,7 @@ pub async fn run(home: &Path) -> anyhow::Result<()> {
     let api = Api {
         registry: modules.registry.clone(),
         router: modules.router.clone(),
-        store: store.clone(),
+        inventory: service.inventory(),
         service: service.clone(),
         peer: peer.clone(),
     };

@@ -11,20 +11,19 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use uuid::Uuid;
 
-use super::view::{ProductView, TemplateView, Transfer};
+use super::view::Transfer;
 use privatix_exchange::peer::Peer;
 use privatix_modules::registry::{self, ModuleView, Registry};
 
-use privatix_core::{NewToken, Refused, Service};
-use privatix_store::{Store, Trouble};
+use privatix_core::{Inventory, NewToken, ProductView, Refused, Service, TemplateView, Trouble};
 
 /// What the requests are answered from.
 #[derive(Clone)]
 pub struct Api {
     /// The modules.
     pub registry: Arc<Registry>,
-    /// The database.
-    pub store: Store,
+    /// What the database knows of modules and products.
+    pub inventory: Inventory,
     /// Who serves which product.
     pub router: Arc<privatix_modules::router::Router>,
     /// Everything about offerings, orders and channels.
@@ -63,7 +62,7 @@ fn routes(api: Api) -> Router {
 }
 
 async fn modules(State(api): State<Api>) -> Json<Vec<ModuleView>> {
-    let trouble = api.store.trouble();
+    let trouble = api.inventory.trouble();
     Json(api.registry.list().into_iter().map(|view| beside(view, trouble.as_ref())).collect())
 }
 
@@ -81,7 +80,7 @@ async fn module(
 ) -> Result<Json<ModuleView>, Failure> {
     let found = api.registry.get(&name);
     found
-        .map(|view| Json(beside(view, api.store.trouble().as_ref())))
+        .map(|view| Json(beside(view, api.inventory.trouble().as_ref())))
         .ok_or_else(|| Refused::not_found(format!("no module is called {name:?}")).into())
 }
 
@@ -109,19 +108,19 @@ async fn disable(State(api): State<Api>, Path(name): Path<String>) -> Result<Jso
     if api.registry.get(&name).is_none() {
         return Err(Refused::not_found(format!("no module is called {name:?}")).into());
     }
-    privatix_core::module_switch(&api.store, &name, true).await?;
+    api.inventory.module_switch(&name, true).await?;
     api.registry.nudge();
     Ok(Json(()))
 }
 
 async fn enable(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<()>, Failure> {
-    privatix_core::module_switch(&api.store, &name, false).await?;
+    api.inventory.module_switch(&name, false).await?;
     api.registry.nudge();
     Ok(Json(()))
 }
 
 async fn release(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<()>, Failure> {
-    privatix_core::module_release(&api.store, &name).await?;
+    api.inventory.module_release(&name).await?;
     api.registry.nudge();
     Ok(Json(()))
 }
@@ -131,37 +130,24 @@ async fn transfer(
     Path(id): Path<Uuid>,
     Json(Transfer { module }): Json<Transfer>,
 ) -> Result<Json<()>, Failure> {
-    privatix_core::product_transfer(&api.store, id, &module).await?;
+    api.inventory.product_transfer(id, &module).await?;
     api.registry.nudge();
     Ok(Json(()))
 }
 
 async fn products(State(api): State<Api>) -> Result<Json<Vec<ProductView>>, Failure> {
-    Ok(Json(api.store.product_list().await?.into_iter().map(ProductView::from).collect()))
+    Ok(Json(api.inventory.products().await?))
 }
 
 async fn templates(State(api): State<Api>) -> Result<Json<Vec<TemplateView>>, Failure> {
-    let rows = api.store.template_list().await?.into_iter();
-    let views = rows.map(|row| TemplateView { document: None, ..TemplateView::from(row) });
-    Ok(Json(views.collect()))
+    Ok(Json(api.inventory.templates().await?))
 }
 
-/// By its hash, or by a beginning of it that only one template has.
 async fn template(
     State(api): State<Api>,
     Path(hash): Path<String>,
 ) -> Result<Json<TemplateView>, Failure> {
-    let mut matching: Vec<_> = api.store.template_list().await?;
-    matching.retain(|row| row.hash.starts_with(&hash));
-    match (matching.pop(), matching.len()) {
-        (None, _) => {
-            Err(Refused::not_found(format!("no template's hash begins with {hash:?}")).into())
-        }
-        (Some(row), 0) => Ok(Json(row.into())),
-        (Some(_), others) => {
-            Err(Refused::not_found(format!("{} templates begin with {hash:?}", others + 1)).into())
-        }
-    }
+    Ok(Json(api.inventory.template(&hash).await?))
 }
 
 /// A refused request.

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use privatix_core::ProductView;
 use privatix_core::{ChannelView, IdentityView, OfferingView, OrderView};
 use privatix_domain::present::Line;
-use privatix_operator::view::ProductView;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde::Serialize;
 use serde_json::{Value, json};

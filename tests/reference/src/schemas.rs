@@ -81,8 +81,8 @@ fn operator() -> Vec<(String, Value)> {
     vec![
         of::<registry::ModuleView>("operator/module", false),
         of::<Problem>("operator/problem", false),
-        of::<view::ProductView>("operator/product", false),
-        of::<view::TemplateView>("operator/template", false),
+        of::<privatix_core::ProductView>("operator/product", false),
+        of::<privatix_core::TemplateView>("operator/template", false),
         of::<view::Transfer>("operator/transfer", false),
         of::<privatix_core::NewToken>("operator/token", false),
         of::<privatix_core::IdentityView>("operator/identity", false),
