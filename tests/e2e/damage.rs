@@ -11,7 +11,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use object::elf::{self, FileHeader64};
 use object::endian::LittleEndian as Endian;
@@ -266,10 +265,7 @@ async fn probe(path: &Path, flip: &Flip) -> String {
     let mut byte = [0];
     file.read_exact_at(&mut byte, flip.at as u64).unwrap();
     file.write_all_at(&[byte[0] ^ 1 << flip.bit], flip.at as u64).unwrap();
-    let begun = Instant::now();
     let outcome = Prober::binary(env!("CARGO_BIN_EXE_privatix")).probe(path).await;
-    // Its own deadline is five seconds; the rest is for a machine that is busy.
-    assert!(begun.elapsed() < Duration::from_secs(10), "{flip}: {:?}", begun.elapsed());
     file.write_all_at(&byte, flip.at as u64).unwrap();
     outcome.map_or_else(|problem| problem.code, |()| "loaded".into())
 }
