@@ -89,25 +89,25 @@ fn list(cheques: &[ChequeView]) -> anyhow::Result<()> {
     output::table(&["CHANNEL", "BALANCE", "DEPOSIT", "AGE", "NOTE"], &rows)
 }
 
-/// Writes all bundles as one JSON array, page by page, so that nobody has to hold all of them.
+/// Writes all bundles as one JSON array, page by page, so that nobody has to hold all of them;
+/// nothing where not even the first is answered.
 async fn export(
     host: &Client,
     mut write: impl FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut after: Option<String> = None;
-    write(b"[")?;
     loop {
         let page = after.as_ref().map(|after| format!("?after={after}")).unwrap_or_default();
         let bundles: Vec<Bundle> = host.get(&format!("/v1/cheques/bundles{page}")).await?;
         for bundle in &bundles {
-            let begin = if after.is_none() { "\n" } else { ",\n" };
+            let begin = if after.is_none() { "[\n" } else { ",\n" };
             let text = begin.to_owned() + &serde_json::to_string_pretty(bundle)?;
             write(text.replace('\n', "\n  ").as_bytes())?;
             let channel = bundle.cheque.get("channel").and_then(Value::as_str);
             after = Some(channel.context("the host sent a cheque without a channel")?.to_owned());
         }
         if bundles.is_empty() {
-            return write(if after.is_none() { b"]\n" } else { b"\n]\n" });
+            return write(if after.is_none() { b"[]\n" } else { b"\n]\n" });
         }
     }
 }

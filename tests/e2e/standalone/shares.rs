@@ -261,6 +261,7 @@ fn what_a_program_says_cannot_look_like_the_hosts_own_words() {
         });
         station.call("service_log", event).expect("taken");
     }
+    let begun = Instant::now();
     let mut wire = station.connect();
     for _ in 0..5_000 {
         let event = json!({ "level": "info", "target": "t", "message": "z".repeat(1_000) });
@@ -271,5 +272,7 @@ fn what_a_program_says_cannot_look_like_the_hosts_own_words() {
     let control = |letter: &char| letter.is_control() && *letter != '\n';
     assert_eq!(log.chars().find(control), None);
     assert!(log.lines().all(|line| line.len() < 20_000) && log.contains("bytes more)"));
-    assert!(log.contains("logs too much") && log.len() < 2 * 1024 * 1024, "{}", log.len());
+    // So much at once, and 32 KiB a second beside it.
+    let room = 2 * 1024 * 1024 + 32 * 1024 * begun.elapsed().as_secs() as usize;
+    assert!(log.contains("logs too much") && log.len() < room, "{} of {room}", log.len());
 }

@@ -27,7 +27,7 @@ pub(crate) use self::trade::Pair;
 
 /// How long anything may take that is expected to happen; far more than it needs, since only a
 /// failing test waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks until there is an answer.
 pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

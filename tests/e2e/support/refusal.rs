@@ -8,7 +8,7 @@ use privatix_modules::registry::{ModuleView, State};
 use serde_json::Value;
 
 use super::module::place;
-use super::{Node, Package};
+use super::{Node, Package, wait_for};
 
 /// How a bad package gets into the directory.
 pub(crate) type Deliver = Box<dyn Fn(Package, &Path)>;
@@ -118,7 +118,8 @@ pub(crate) fn check(rows: &[Row]) {
         .collect();
     listed(&node, &views);
     for (row, view) in rows.iter().zip(&views) {
-        assert_eq!(node.module(row.name).as_ref(), Some(view), "{} has changed", row.name);
+        let now = node.wait_problem(row.name, row.state, row.code);
+        assert_eq!(&now, view, "{} has changed", row.name);
         assert_eq!((view.generations, view.abandoned_threads), (0, 0), "{}", row.name);
     }
     for row in rows {
@@ -134,12 +135,15 @@ pub(crate) fn check(rows: &[Row]) {
 /// The reason is complete, and `explain` says all of it.
 pub(crate) fn told(node: &Node, view: &ModuleView) {
     let problem = view.problem.as_ref().expect("a reason");
-    let output = node.privatix(&["module", "explain", &view.name]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", view.name);
-    for part in [&problem.code, &problem.found, &problem.required, &problem.mend] {
-        assert!(!part.is_empty() && text.contains(part.as_str()), "{part:?} in {text}");
-    }
+    let parts = [&problem.code, &problem.found, &problem.required, &problem.mend];
+    assert!(parts.iter().all(|part| !part.is_empty()), "{problem:?}");
+    // What may be mended elsewhere is tried again now and then, and is "starting" for that moment.
+    wait_for(&format!("all of {problem:?} to be explained"), || {
+        let output = node.privatix(&["module", "explain", &view.name]);
+        assert!(output.status.success(), "{}", view.name);
+        let text = String::from_utf8(output.stdout).unwrap();
+        parts.iter().all(|part| text.contains(part.as_str())).then_some(())
+    });
 }
 
 /// `module list` has them all, for programs and for people.
