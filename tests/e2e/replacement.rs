@@ -44,8 +44,11 @@ fn a_new_version_takes_over_and_no_usage_is_lost() {
 
 /// What a broken new version leads to: the old one runs again and goes on being used.
 fn rolled_back(new: Package, code: &str, state: State) {
+    rolled_back_to(Package::faulty("good"), new, code, state);
+}
+
+fn rolled_back_to(old: Package, new: Package, code: &str, state: State) {
     let timeouts = "[module_timeouts]\ncreate = 1\nconfigure = 1\nstart = 1\nshutdown = 1\n";
-    let old = Package::faulty("good");
     let (mut node, database, channel) = serving(&old, timeouts);
     let before = database.sessions(channel).len();
     new.drop_into(&node.plugins());
@@ -93,6 +96,13 @@ fn a_version_that_fails_to_configure_is_rolled_back() {
 #[test]
 fn a_version_that_fails_to_start_a_served_channel_is_rolled_back() {
     rolled_back(broken("start-fails"), "StartFailed", State::Failed);
+}
+
+#[test]
+fn a_version_that_fails_to_start_a_channel_is_rolled_back_to_one_that_does_not_say_what_it_serves()
+{
+    let old = Package::faulty("good").with_fault("sessions-panics");
+    rolled_back_to(old, broken("start-fails"), "StartFailed", State::Failed);
 }
 
 #[test]

@@ -189,6 +189,14 @@ impl Service {
         self.inner.store.channel_served(product).await
     }
 
+    /// The channels of a product that its module has answered for: it said that it serves them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn started_channels(&self, product: Uuid) -> Result<Vec<ClientKey>, StoreError> {
+        self.inner.store.channel_started(product).await
+    }
+
     /// Has all of a product told again to a program that has just connected; what it serves of
     /// channels that are not live any more is returned, with the reason to stop it. Earlier sessions
     /// that it does not go on with are closed, where it says what it serves.

@@ -85,7 +85,7 @@ pub struct Running {
 }
 
 /// Why a package did not come up.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NotUp {
     /// For the operator.
     pub problem: Problem,
@@ -99,8 +99,8 @@ impl NotUp {
     fn refused(problem: Problem) -> Self {
         // That no process could be started says nothing about the package; that it took long may
         // be the machine's doing.
-        let host = problem.code == Code::HostFailed.to_string();
-        let late = problem.code == Code::LoadTimedOut.to_string();
+        let host = problem.is(Code::HostFailed);
+        let late = problem.is(Code::LoadTimedOut);
         let state = if host { State::Failed } else { State::Refused };
         Self { problem, state, retry: host || late }
     }
@@ -472,7 +472,7 @@ fn registration<'r>(name: &'r str, checked: &'r Checked) -> Registration<'r> {
 }
 
 /// The problem of a library that is set aside.
-fn quarantined(name: &str, reason: &str) -> Problem {
+pub(super) fn quarantined(name: &str, reason: &str) -> Problem {
     Problem::new(
         Code::Quarantined,
         reason,

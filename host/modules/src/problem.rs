@@ -41,6 +41,11 @@ impl Problem {
         Self { code, found: found.into(), required: required.into(), mend: mend.into() }
     }
 
+    /// Whether it is the one with this code.
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code.to_string()
+    }
+
     /// A template that breaks a rule, and how to mend it: what has to be done beside correcting the
     /// file depends on where its hash is noted.
     pub fn template(file: &str, error: &TemplateError, mend: String) -> Self {

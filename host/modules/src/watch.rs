@@ -121,8 +121,8 @@ impl Flock {
         }
         for (name, files) in scan {
             let (sender, receiver) = watch::channel(files);
-            let supervisor = Supervisor::new(name.clone(), Arc::clone(&self.context), receiver);
-            self.tasks.spawn(supervisor.run(self.shutdown.clone()));
+            let (context, shutdown) = (Arc::clone(&self.context), self.shutdown.clone());
+            self.tasks.spawn(Supervisor::new(name.clone(), context, receiver, shutdown).run());
             self.files.insert(name, sender);
         }
     }

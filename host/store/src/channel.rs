@@ -107,6 +107,19 @@ impl Store {
         Ok(ids.into_iter().map(ClientKey).collect())
     }
 
+    /// The channels of a product whose module has said that it serves them, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn channel_started(&self, product: Uuid) -> Result<Vec<ClientKey>> {
+        // Said twice, because an index has the channels that are not over.
+        let sql = "SELECT id FROM channels WHERE product = $1 AND status <> 'terminated' \
+                   AND status = 'active' ORDER BY created_at, id";
+        let ids = sqlx::query_scalar(sql).bind(product).fetch_all(&self.pool).await;
+        let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing started channels"))?;
+        Ok(ids.into_iter().map(ClientKey).collect())
+    }
+
     /// The client: the channels that are not over on the agent's side, as far as is known.
     ///
     /// # Errors
