@@ -160,7 +160,9 @@ impl World {
 
     /// A transfer without end, and how much of it has come.
     fn endless(&self) -> Arc<AtomicU64> {
-        let (mut stream, _) = self.network.ask(None, u64::MAX).expect("asked");
+        let asked = || self.network.ask(None, u64::MAX).ok();
+        let (mut stream, _) = wait_for("the far machine", asked);
+        stream.set_read_timeout(None).expect("set");
         let got = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&got);
         std::thread::spawn(move || {

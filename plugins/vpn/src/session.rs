@@ -13,6 +13,12 @@ use tokio::time::sleep;
 /// The pause before a session that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often a client's usage is counted, and reported at most.
+pub(crate) const COUNT: Duration = Duration::from_millis(200);
+
+/// What a fast line carries in a millisecond: 100 Mbit/s.
+const FAST: u64 = 12_500;
+
 /// What was used so far, and whether that was all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Count {
@@ -31,6 +37,36 @@ pub(crate) enum Verdict {
     Over,
     /// Nothing of it is left to be done.
     Closed,
+}
+
+/// For whom is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Its reports follow the credit.
+    Agent,
+    /// What is paid next follows its reports.
+    Client,
+}
+
+impl Side {
+    fn options(self, offering: &Value) -> MeterOptions {
+        let mut options = MeterOptions::default();
+        if let (Self::Client, Some(pause)) = (self, pause_of(offering)) {
+            options.report_every = pause.clamp(COUNT, options.report_every);
+        }
+        options
+    }
+}
+
+/// How often the usage of a client is to be reported, so that the next payment is made before a fast
+/// line has used up the last one: four times in an interval.
+fn pause_of(offering: &Value) -> Option<Duration> {
+    if offering["unitType"] != "units" {
+        return None;
+    }
+    let interval = offering["billingInterval"].as_u64()?;
+    let interval = interval.saturating_mul(offering["unitSize"].as_u64()?);
+    Some(Duration::from_millis(interval / 4 / FAST))
 }
 
 /// The usage up to which the core allows use, and its changes; `None` where it states none.
@@ -64,13 +100,14 @@ impl Drop for Meter {
 pub(crate) fn open<M: Copy + Send + Sync + 'static>(
     core: Core,
     channel: ClientKey,
+    side: Side,
     peer: Option<SocketAddr>,
     mark: M,
     verdicts: Verdicts<M>,
 ) -> Meter {
     let (meter, counts) = watch::channel(Count::default());
     tokio::spawn(async move {
-        let keeper = Keeper { core, channel, counts };
+        let keeper = Keeper { core, channel, side, counts };
         // Nobody listens any more once the module is shut down.
         let say = |verdict| drop(verdicts.send((mark, verdict)));
         keeper.keep(peer, say).await;
@@ -81,6 +118,7 @@ pub(crate) fn open<M: Copy + Send + Sync + 'static>(
 struct Keeper {
     core: Core,
     channel: ClientKey,
+    side: Side,
     counts: watch::Receiver<Count>,
 }
 
@@ -88,7 +126,8 @@ impl Keeper {
     async fn keep(mut self, peer: Option<SocketAddr>, say: impl Fn(Verdict)) {
         if let Some(started) = self.begin(peer, &say).await {
             let (allowed, offering) = (started.status.allows_use(), started.offering.clone());
-            let meter = sdk::Meter::of(&self.core, self.channel, started, MeterOptions::default());
+            let options = self.side.options(&offering);
+            let meter = sdk::Meter::of(&self.core, self.channel, started, options);
             if allowed {
                 say(Verdict::Open(offering, meter.limit()));
             }

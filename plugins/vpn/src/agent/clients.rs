@@ -18,7 +18,7 @@ use super::denials::Denials;
 use super::gate::{Gate, Speeds};
 use super::tally::Tally;
 use crate::management::{ClientEvent, ClientEventKind, is_credential, quoted};
-use crate::session::{self, Limit, Verdict};
+use crate::session::{self, Limit, Side, Verdict};
 
 /// A client that was told to go has so long to do it. OpenVPN alone would give it five seconds.
 const GOODBYE: Duration = Duration::from_millis(300);
@@ -320,7 +320,7 @@ impl Clients {
         peer.address = peer.address.or(pushed);
         peer.from = from(event, "trusted").or(peer.from);
         let (channel, core, sink) = (peer.channel, self.core.clone(), self.verdicts.send.clone());
-        let meter = session::open(core, channel, peer.from, (id, channel), sink);
+        let meter = session::open(core, channel, Side::Agent, peer.from, (id, channel), sink);
         peer.tally = Some(Arc::new(Tally::new(meter)));
         *self.keepers.entry(channel).or_default() += 1;
         tracing::info!(%channel, from = ?peer.from, address = ?peer.address, "connected");

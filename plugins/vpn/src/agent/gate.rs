@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::barrier::Barrier;
 use self::keeper::Keeper;
-pub(super) use self::shaping::Speeds;
+pub(super) use self::shaping::{Speeds, WAITING};
 use super::Board;
 use super::tally::Tally;
 use crate::journal::{Entry, Journal, JournalError, write_in_place};

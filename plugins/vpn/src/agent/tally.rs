@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::gate::WAITING;
 use crate::session::Meter;
 
 /// What OpenVPN adds to each packet: opcode and peer, packet number, tag.
@@ -21,8 +22,9 @@ const HEADERS: u64 = 52;
 /// Packets that are sent have at least this size when they are parts of a large one.
 const PART: u64 = 1300;
 
-/// The queue of a tunnel's device holds 500 packets, by OpenVPN's and the kernel's default.
-const QUEUE: u64 = 500 * 1_500;
+/// What may wait on its way to OpenVPN: the queue of a tunnel's device holds 500 packets, by OpenVPN's
+/// and the kernel's default, and before it there is that of a client's class.
+const QUEUE: u64 = 500 * 1_500 + WAITING;
 
 /// For so many looks at the firewall after the last packet, what OpenVPN says it has sent belongs
 /// to packets; later it is what OpenVPN sends by itself.
@@ -255,7 +257,7 @@ mod tests {
             // 52 bytes of headers are 4 % of such a packet; of what has passed in the second before
             // the word, as much as the queue holds may still wait.
             ("nothing is heard", &[Look(1_000), Look(3_000)][..], 3_000, 3_120),
-            ("all of it is sent", &[Look(1_000), Sent(1_000), Look(1_000)], 1_000, 1_600),
+            ("all of it is sent", &[Look(1_000), Sent(1_000), Look(1_000)], 1_000, 1_809),
             (
                 "nothing can wait any more",
                 &[Look(1_000), Sent(1_000), Look(1_000), Sent(1_001), Look(1_000)],
@@ -266,15 +268,15 @@ mod tests {
                 "more has passed since",
                 &[Look(1_000), Sent(1_000), Look(1_000), Look(9_000)],
                 9_000,
-                9_920,
+                10_129,
             ),
             // Of two thousand between the looks, a half is before the word.
-            ("between two looks", &[Look(1_000), Sent(2_000), Look(3_000)], 3_000, 4_680),
+            ("between two looks", &[Look(1_000), Sent(2_000), Look(3_000)], 3_000, 4_889),
             (
                 "what was lost is given back",
                 &[Look(1_000), Sent(900), Look(1_000), Look(1_200)],
                 1_100,
-                1_708,
+                1_917,
             ),
         ] {
             let mut now = Instant::now();

@@ -21,14 +21,11 @@ use crate::management::{Message, load_stats, quoted};
 use crate::openvpn::{Asked, LastWords, Line, Openvpn, OpenvpnError, Place};
 use crate::pause::Pauses;
 use crate::profile::{Profile, Routes};
-use crate::session::{self, Meter, Verdict, Verdicts};
+use crate::session::{self, COUNT, Meter, Side, Verdict, Verdicts};
 use crate::{full, render};
 
 #[cfg(test)]
 mod tests;
-
-/// How often the device's counters are read.
-const COUNT: Duration = Duration::from_secs(1);
 
 /// How often OpenVPN is asked for a sign of life.
 const PULSE: Duration = Duration::from_secs(5);
@@ -478,7 +475,14 @@ impl Attended<'_> {
         self.keepers.open += 1;
         let tunnel = &*self.tunnel;
         let (mark, sink) = (self.keepers.last, self.keepers.send.clone());
-        self.meter = Some(session::open(tunnel.core.clone(), tunnel.channel, None, mark, sink));
+        self.meter = Some(session::open(
+            tunnel.core.clone(),
+            tunnel.channel,
+            Side::Client,
+            None,
+            mark,
+            sink,
+        ));
         Ok(())
     }
 

@@ -17,7 +17,7 @@ impl Story {
         let core = TestCore::default();
         core.script(prepare);
         let (send, verdicts) = mpsc::unbounded_channel();
-        let meter = open(core.handle(), ClientKey(uuid::Uuid::nil()), None, (), send);
+        let meter = open(core.handle(), ClientKey(uuid::Uuid::nil()), Side::Agent, None, (), send);
         Self { core, meter: Some(meter), verdicts }
     }
 
@@ -34,6 +34,22 @@ impl Story {
         self.meter = None;
         while !matches!(self.next().await, Verdict::Closed) {}
     }
+}
+
+#[test]
+fn a_client_reports_in_time_for_its_next_payment() {
+    let pause = |side: Side, interval: u64, kind: &str| {
+        let offering = json!({
+            "unitType": kind, "billingInterval": interval, "unitSize": 1 << 20,
+        });
+        side.options(&offering).report_every.as_millis()
+    };
+    for (interval, expected) in [(1, 200), (4, 200), (20, 419), (100, 1000), (u64::MAX, 1000)] {
+        assert_eq!(pause(Side::Client, interval, "units"), expected, "{interval}");
+        assert_eq!(pause(Side::Client, interval, "seconds"), 1000, "{interval}");
+        assert_eq!(pause(Side::Agent, interval, "units"), 1000, "{interval}");
+    }
+    assert_eq!(Side::Client.options(&Value::Null), MeterOptions::default());
 }
 
 #[tokio::test(start_paused = true)]

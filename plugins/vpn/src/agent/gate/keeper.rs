@@ -10,10 +10,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::barrier::Barrier;
 use super::rules::{self, ALARM, CREDIT, Listing};
-use super::shaping::{Shaper, Speeds};
+use super::shaping::{Shaper, Speeds, Wanted};
 use super::{Order, forward};
 use crate::agent::Board;
 use crate::agent::tally::{self, Passed, Tally};
+use crate::full;
 use crate::journal::{Entry, Journal};
 use crate::run::{self, RunError};
 use crate::session::Limit;
@@ -35,8 +36,38 @@ struct Served {
     now: Passed,
     /// The usage up to which the core allows use.
     limit: Limit,
+    credit: Credit,
     quota: Option<Quota>,
+    speeds: Speeds,
+    /// How fast it may be now, for its credit's sake, in kbit/s.
+    pace: Option<u64>,
 }
+
+/// What the core has allowed last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Credit {
+    limit: u64,
+    /// How much of it was left then.
+    granted: u64,
+}
+
+impl Credit {
+    /// What is left of a limit, as the firewall counts it. A part is kept back, since usage is known for
+    /// sure only when OpenVPN has spoken of it: a channel that has used all that is paid is suspended.
+    fn left(&mut self, limit: u64, taken: u64) -> u64 {
+        let left = limit.saturating_sub(taken);
+        if limit > self.limit {
+            self.granted = left;
+        }
+        self.limit = limit;
+        let kept = (self.granted / KEPT).min(MOST_KEPT);
+        tally::without_headers(left.saturating_sub(kept))
+    }
+}
+
+/// Of a credit one part in so many is kept back, and no more than so many bytes.
+const KEPT: u64 = 20;
+const MOST_KEPT: u64 = 256 << 10;
 
 /// The quota of a client in the present table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +111,32 @@ fn renewal(
     (little || much).then_some(Renewal::Extend(counted + left))
 }
 
+/// How fast a client may be, in kbit/s, so that what is left lasts until more is paid. It gets slower
+/// with what is left, so that its connections adapt and do not run into the end of its credit, from
+/// which TCP recovers late. Where much is left there is no pace.
+fn pace(left: Option<u64>) -> Option<u64> {
+    let milliseconds = u64::try_from(PAYMENT.as_millis()).unwrap_or(u64::MAX);
+    let pace = left?.saturating_mul(8) / milliseconds;
+    (pace <= FAST).then_some(pace.max(SLOW))
+}
+
+/// Whether a pace differs so much from the one before that it is worth a process.
+fn differs(pace: Option<u64>, before: Option<u64>) -> bool {
+    match (pace, before) {
+        (Some(pace), Some(before)) => pace.abs_diff(before) > before / 8,
+        (pace, before) => pace != before,
+    }
+}
+
+/// The time from a report of what is used to the reply that tells of the next payment.
+const PAYMENT: Duration = Duration::from_secs(1);
+
+/// Whoever has credit for more than this, in kbit/s, is not paced: no tunnel is faster.
+const FAST: u64 = 1_000_000;
+
+/// The least pace, in kbit/s: what is paid can be used up.
+const SLOW: u64 = 1_000;
+
 /// The largest packet that has to fit.
 const PACKET: u64 = 1500;
 
@@ -101,13 +158,13 @@ impl Served {
     }
 
     /// What the core still allows to pass, as the firewall counts it.
-    fn left(&self) -> Option<u64> {
+    fn left(&mut self) -> Option<u64> {
         let limit = *self.limit.borrow();
-        limit.map(|limit| tally::without_headers(limit.saturating_sub(self.tally.taken())))
+        limit.map(|limit| self.credit.left(limit, self.tally.taken()))
     }
 
     /// Whether a look at the counters may be worth it.
-    fn needs_renewal(&self) -> bool {
+    fn needs_renewal(&mut self) -> bool {
         let passed = self.now.bytes();
         renewal(self.quota, false, self.left(), passed).is_some()
             || self.quota.is_some_and(|quota| passed + PACKET >= quota.since + quota.over)
@@ -166,6 +223,8 @@ pub(super) struct Keeper {
     board: Board,
     served: HashMap<Ipv4Addr, Served>,
     shaper: Shaper,
+    /// Whether this machine has what pacing needs, as far as is known.
+    paces: bool,
     orders: mpsc::WeakUnboundedSender<Order>,
     idle: u32,
 }
@@ -174,7 +233,7 @@ pub(super) struct Keeper {
 #[derive(Default)]
 struct Batch {
     script: String,
-    shaping: Vec<(Ipv4Addr, Option<Speeds>)>,
+    shaping: Vec<(Ipv4Addr, Option<Wanted>)>,
     /// Clients whose last count is to be read.
     closing: Vec<Ipv4Addr>,
     /// All of them, since the device is new.
@@ -203,9 +262,19 @@ impl Keeper {
     ) -> Result<Self, RunError> {
         let shaper = Shaper::new(&settings.device, settings.capacity_kbit, Arc::clone(&journal));
         let (skeleton, served) = (String::new(), HashMap::new());
-        let idle = 0;
-        let mut keeper =
-            Self { table, rules, skeleton, barrier, journal, board, served, shaper, orders, idle };
+        let mut keeper = Self {
+            table,
+            rules,
+            skeleton,
+            barrier,
+            journal,
+            board,
+            served,
+            shaper,
+            paces: true,
+            orders,
+            idle: 0,
+        };
         keeper.skeleton = keeper.list().await?.unwrap_or_default().skeleton;
         Ok(keeper)
     }
@@ -238,6 +307,7 @@ impl Keeper {
             let Some(first) = order else {
                 self.idle = 0;
                 self.verify().await;
+                self.pace().await;
                 continue;
             };
             let mut batch = Batch::default();
@@ -284,12 +354,14 @@ impl Keeper {
             Order::Open(address, speeds, tally, limit) if !self.served.contains_key(&address) => {
                 let (before, now) = (Passed::default(), Passed::default());
                 tokio::spawn(tell(limit.clone(), address, self.orders.clone()));
-                let mut served = Served { tally, before, now, limit, quota: None };
+                let (quota, pace) = (None, None);
+                let credit = Credit::default();
+                let mut served = Served { tally, before, now, limit, credit, quota, speeds, pace };
                 // With its limit from the first packet on.
                 served.renew(&mut batch.script, table, address, State::default());
                 rules::open(&mut batch.script, table, address);
                 self.served.insert(address, served);
-                batch.shaping.push((address, Some(speeds)));
+                batch.shaping.push((address, Some(Wanted { speeds, pace })));
             }
             Order::Limit(address) if self.served.contains_key(&address) => batch.renew = true,
             Order::Shut(address)
@@ -316,7 +388,7 @@ impl Keeper {
         } else if !batch.closing.is_empty() {
             self.close(&batch.closing).await;
         }
-        if batch.renew && self.served.values().any(Served::needs_renewal) {
+        if batch.renew && self.served.values_mut().any(Served::needs_renewal) {
             self.verify().await;
         }
         let shaped = self.shaper.shape(batch.shaping).await;
@@ -324,6 +396,37 @@ impl Keeper {
             tracing::error!(error = &error as &dyn std::error::Error, "speeds");
             let text = format!("clients do not have their speeds: {error}");
             self.board.change(|report| report.speeds = Some(text));
+        }
+        self.pace().await;
+    }
+
+    /// Slows clients down whose credit runs low, and lets them go on when it does not.
+    async fn pace(&mut self) {
+        if !self.paces {
+            return;
+        }
+        let mut wanted = Vec::new();
+        for (address, served) in &mut self.served {
+            let pace = pace(served.left());
+            if differs(pace, served.pace) {
+                tracing::debug!(%address, kbit = pace, "pace");
+                served.pace = pace;
+                wanted.push((*address, Some(Wanted { speeds: served.speeds, pace })));
+            }
+        }
+        if let Err(error) = self.shaper.shape(wanted).await {
+            // The quota holds all the same.
+            tracing::warn!(
+                error = full(&error),
+                "clients are not slowed down as their credit runs low, but stopped"
+            );
+            self.paces = false;
+            let own = self.served.iter().filter(|(_, served)| served.pace.is_some());
+            let own = own.map(|(address, served)| {
+                (*address, Some(Wanted { speeds: served.speeds, pace: None }))
+            });
+            // They are the offering's again; that this fails is no other problem.
+            let _ = self.shaper.shape(own.collect()).await;
         }
     }
 
@@ -465,6 +568,52 @@ async fn changed(watch: Option<&Watch>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_each_credit_is_kept_back() {
+        const MIB: u64 = 1 << 20;
+        let mut credit = Credit::default();
+        for (limit, taken, kept) in [
+            (MIB, 0, MIB / 20),
+            (MIB, MIB / 2, MIB / 20),
+            // It was raised: what was left then is the credit.
+            (9 * MIB, MIB, 8 * MIB / 32),
+            (9 * MIB, 9 * MIB, 0),
+            // A limit that falls raises nothing.
+            (8 * MIB, 7 * MIB, 8 * MIB / 32),
+        ] {
+            let expected = tally::without_headers((limit - taken).saturating_sub(kept));
+            assert_eq!(credit.left(limit, taken), expected, "{limit} {taken}");
+        }
+    }
+
+    #[test]
+    fn the_less_is_left_the_slower_it_goes() {
+        const MIB: u64 = 1 << 20;
+        for (left, expected) in [
+            (None, None),
+            (Some(1 << 30), None),
+            (Some(120 * MIB), None),
+            (Some(119 * MIB), Some(998_244)),
+            (Some(4 * MIB), Some(33_554)),
+            (Some(MIB), Some(8_388)),
+            (Some(1_500), Some(SLOW)),
+            (Some(0), Some(SLOW)),
+        ] {
+            assert_eq!(pace(left), expected, "{left:?}");
+        }
+        for (pace, before, expected) in [
+            (None, None, false),
+            (Some(800), None, true),
+            (None, Some(800), true),
+            (Some(800), Some(800), false),
+            (Some(900), Some(800), false),
+            (Some(901), Some(800), true),
+            (Some(699), Some(800), true),
+        ] {
+            assert_eq!(differs(pace, before), expected, "{pace:?} after {before:?}");
+        }
+    }
 
     #[test]
     fn quota_follows_the_credit() {

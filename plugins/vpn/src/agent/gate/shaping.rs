@@ -1,6 +1,6 @@
 //! The speeds of clients: queues of the tunnel's device, and of a mirror of it for what clients send.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -37,9 +37,35 @@ impl Speeds {
 }
 
 impl Speed {
+    /// The same, but no faster than a client is paced.
+    fn paced(self, pace: Option<u64>) -> Self {
+        let Some(pace) = pace else { return self };
+        let most = if self.most == 0 { pace } else { self.most.min(pace) };
+        Self { most, ..self }
+    }
+
     fn is_free(self) -> bool {
         self.least == 0 && self.most == 0
     }
+}
+
+/// What may wait in the queue of a client's class, where it is paced. A merged packet has up to
+/// 64 KiB; and at the least pace it is sent within seconds.
+pub(in crate::agent) const WAITING: u64 = 256 << 10;
+
+/// The directions in which a client has a class.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shaped {
+    down: bool,
+    up: bool,
+}
+
+/// What a client's classes are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) speeds: Speeds,
+    /// No more than this in kbit/s, whatever the offering says.
+    pub(super) pace: Option<u64>,
 }
 
 /// The queues of one device.
@@ -47,7 +73,8 @@ pub(super) struct Shaper {
     device: String,
     capacity: u64,
     journal: Arc<Journal>,
-    shaped: HashSet<Ipv4Addr>,
+    /// Who has a class, and in which directions.
+    shaped: HashMap<Ipv4Addr, Shaped>,
     /// Whether the device has its queues.
     down_ready: bool,
     up_ready: bool,
@@ -59,7 +86,7 @@ impl Shaper {
             device: device.to_owned(),
             capacity,
             journal,
-            shaped: HashSet::new(),
+            shaped: HashMap::new(),
             down_ready: false,
             up_ready: false,
         }
@@ -71,35 +98,72 @@ impl Shaper {
         self.shaped.clear();
     }
 
-    /// Gives clients their speeds, or takes them away.
+    /// Gives clients their speeds and paces, or takes them away.
     pub(super) async fn shape(
         &mut self,
-        wanted: Vec<(Ipv4Addr, Option<Speeds>)>,
+        wanted: Vec<(Ipv4Addr, Option<Wanted>)>,
     ) -> Result<(), RunError> {
-        let (mut less, mut more) = (String::new(), String::new());
-        for (address, speeds) in wanted {
-            if self.shaped.remove(&address) {
-                for device in [self.device.clone(), self.mirror()] {
-                    unshape(&mut less, &device, address);
-                }
-            }
-            let Some(speeds) = speeds else { continue };
-            if !speeds.down.is_free() {
+        let addresses: Vec<_> = wanted.iter().map(|(address, _)| *address).collect();
+        let outcome = self.try_to_shape(wanted).await;
+        if outcome.is_err() {
+            // What there is of their classes is not known; they are made anew.
+            self.unshape(&addresses).await;
+        }
+        outcome
+    }
+
+    async fn try_to_shape(
+        &mut self,
+        wanted: Vec<(Ipv4Addr, Option<Wanted>)>,
+    ) -> Result<(), RunError> {
+        let gone = wanted.iter().filter(|(_, wanted)| wanted.is_none());
+        let gone: Vec<_> = gone.map(|(address, _)| *address).collect();
+        self.unshape(&gone).await;
+        let (devices, capacity) = ([self.device.clone(), self.mirror()], self.capacity);
+        let mut script = String::new();
+        for (address, wanted) in wanted {
+            let Some(Wanted { speeds, pace }) = wanted else { continue };
+            let (down, up) = (speeds.down.paced(pace), speeds.up.paced(pace));
+            let known = self.shaped.get(&address).copied().unwrap_or_default();
+            let shaped =
+                Shaped { down: known.down || !down.is_free(), up: known.up || !up.is_free() };
+            if shaped.down {
                 self.prepare_down().await?;
-                shape(&mut more, &self.device, "dst", address, speeds.down, self.capacity);
-                self.shaped.insert(address);
+                shape(&mut script, &devices[0], address, down, capacity);
             }
-            if !speeds.up.is_free() {
+            if shaped.up {
                 self.prepare_up().await?;
-                shape(&mut more, &self.mirror(), "src", address, speeds.up, self.capacity);
-                self.shaped.insert(address);
+                shape(&mut script, &devices[1], address, up, capacity);
+            }
+            if pace.is_some() {
+                devices.iter().for_each(|device| queue(&mut script, device, address));
+            }
+            if shaped.down && !known.down {
+                classify(&mut script, &devices[0], "dst", address);
+            }
+            if shaped.up && !known.up {
+                classify(&mut script, &devices[1], "src", address);
+            }
+            if shaped.down || shaped.up {
+                self.shaped.insert(address, shaped);
             }
         }
-        if !less.is_empty() {
-            // Not both directions need have been shaped, and queues may be gone with their device.
-            let _ = run::tc(&less, true).await;
+        if script.is_empty() { Ok(()) } else { run::tc(&script, false).await }
+    }
+
+    async fn unshape(&mut self, addresses: &[Ipv4Addr]) {
+        let (down, up) = (self.device.clone(), self.mirror());
+        let mut script = String::new();
+        for address in addresses {
+            let Some(shaped) = self.shaped.remove(address) else { continue };
+            for (device, _) in [(&down, shaped.down), (&up, shaped.up)].iter().filter(|way| way.1) {
+                unshape(&mut script, device, *address);
+            }
         }
-        if more.is_empty() { Ok(()) } else { run::tc(&more, false).await }
+        if !script.is_empty() {
+            // Queues may be gone with their device.
+            let _ = run::tc(&script, true).await;
+        }
     }
 
     /// What clients send is queued on a device of its own, since queues are for what leaves.
@@ -152,14 +216,7 @@ fn minor(address: Ipv4Addr) -> u16 {
     u16::from_be_bytes([high, low])
 }
 
-fn shape(
-    script: &mut String,
-    device: &str,
-    side: &str,
-    address: Ipv4Addr,
-    speed: Speed,
-    capacity: u64,
-) {
+fn shape(script: &mut String, device: &str, address: Ipv4Addr, speed: Speed, capacity: u64) {
     let most = if speed.most == 0 { capacity } else { speed.most }.clamp(8, capacity.max(8));
     // A class with a rate of nothing is not to be had.
     let least = speed.least.clamp(8, most);
@@ -167,10 +224,24 @@ fn shape(
     let _ = writeln!(
         script,
         "class replace dev {device} parent 1:1 classid 1:{minor:x} htb rate {least}kbit \
-         ceil {most}kbit quantum 3000\n\
-         filter add dev {device} parent 1: protocol ip pref {minor} \
+         ceil {most}kbit quantum 3000"
+    );
+}
+
+/// Leads what belongs to a client into its class.
+fn classify(script: &mut String, device: &str, side: &str, address: Ipv4Addr) {
+    let minor = minor(address);
+    let _ = writeln!(
+        script,
+        "filter add dev {device} parent 1: protocol ip pref {minor} \
          u32 match ip {side} {address}/32 flowid 1:{minor:x}"
     );
+}
+
+/// Bounds what waits for a client. A queue that is there is changed, and keeps what waits.
+fn queue(script: &mut String, device: &str, address: Ipv4Addr) {
+    let minor = minor(address);
+    let _ = writeln!(script, "qdisc replace dev {device} parent 1:{minor:x} bfifo limit {WAITING}");
 }
 
 fn unshape(script: &mut String, device: &str, address: Ipv4Addr) {
@@ -204,11 +275,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pace_is_no_more_than_the_offering_allows() {
+        for (least, most, pace, expected) in [
+            (0, 0, None, (0, 0)),
+            (0, 0, Some(900), (0, 900)),
+            (0, 500, Some(900), (0, 500)),
+            (0, 5000, Some(900), (0, 900)),
+            (700, 5000, None, (700, 5000)),
+        ] {
+            let paced = Speed { least, most }.paced(pace);
+            assert_eq!((paced.least, paced.most), expected, "{least} {most} {pace:?}");
+        }
+    }
+
+    #[test]
     fn a_class_has_its_rate_and_its_limit() {
         let script = |least, most| {
             let mut script = String::new();
             let address = Ipv4Addr::new(10, 89, 1, 2);
-            shape(&mut script, "tun9", "dst", address, Speed { least, most }, 100_000);
+            shape(&mut script, "tun9", address, Speed { least, most }, 100_000);
             script
         };
         for ((least, most), expected) in [
