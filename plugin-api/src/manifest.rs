@@ -113,7 +113,7 @@ pub struct Manifest {
     /// The module's own version.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     pub version: String,
-    /// Identifies the product on every node; a UUID v4 chosen once by the author.
+    /// Identifies the product on every host; a UUID v4 chosen once by the author.
     pub product_id: Uuid,
     /// Service API versions the library speaks.
     pub service_api: ApiRange,

@@ -171,7 +171,7 @@ fn two_hundred_replacements_under_load_leave_nothing_behind() {
     }
 }
 
-/// A node with one module, which serves a channel.
+/// A host with one module, which serves a channel.
 fn serving(
     name: &str,
     configuration: &str,

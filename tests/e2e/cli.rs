@@ -39,7 +39,7 @@ fn json(node: &Node, arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
 }
 
-/// A node with a module that runs and one that is refused.
+/// A host with a module that runs and one that is refused.
 fn node() -> Node {
     let node = Node::agent();
     node.run(&Package::faulty("good"));
@@ -57,13 +57,13 @@ fn init_makes_a_node_once() {
     let mode = |path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(&node.plugins())), (0o600, 0o700));
     let before = fs::read(&path).expect("readable");
-    check(&node, &["init", "--role", "client"], 1, &["is there already; nothing was changed"]);
+    check(&node, &["init", "--role", "client"], 1, &["exists already; nothing was changed"]);
     assert_eq!(fs::read(&path).expect("readable"), before);
     check(&node, &["init", "--role", "broker"], 2, &["broker", "agent", "client"]);
     check(&node, &["init"], 2, &["--role"]);
 
     fs::remove_file(&path).expect("removed");
-    check(&node, &["init", "--role", "client"], 0, &["Made a node that is client", "run it with"]);
+    check(&node, &["init", "--role", "client"], 0, &["Created a client host in", "To start it"]);
     assert!(fs::read_to_string(&path).expect("readable").contains("role = \"client\""));
 }
 
@@ -247,9 +247,32 @@ fn misuse_is_answered_with_the_usage() {
     for shell in ["bash", "zsh", "fish"] {
         check(&node, &["completions", shell], 0, &["privatix", "module"]);
     }
-    // What is for the host alone is not offered.
-    let help = check(&node, &["--help"], 0, &[]);
-    assert!(!help.contains("probe"), "{help}");
+}
+
+#[test]
+fn internal_subcommands_are_not_shown() {
+    let node = Node::stopped("agent", "");
+    let mut said = check(&node, &["--help"], 0, &[]);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        said += &check(&node, &["completions", shell], 0, &["privatix", "module"]);
+    }
+    // Mistyped, so that the command line suggests what is similar.
+    for mistyped in ["probe-modul", "probe", "conformance-cas", "conformance"] {
+        let answer = check(&node, &[mistyped], 2, &["unrecognized subcommand"]);
+        said += &answer.replace(&format!("'{mistyped}'"), "");
+    }
+    for internal in ["probe-module", "conformance-case"] {
+        assert!(!said.contains(internal), "{internal}: {said}");
+    }
+}
+
+#[test]
+fn help_of_check_says_what_it_does() {
+    let node = Node::stopped("agent", "");
+    for arguments in [&["--help"][..], &["check", "--help"], &["help", "check"]] {
+        let help = check(&node, arguments, 0, &["Check whether a module will work in every host"]);
+        assert!(!help.contains("What can be asked for"), "{help}");
+    }
 }
 
 /// The end of a pipe that nobody reads.

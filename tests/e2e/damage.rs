@@ -1,7 +1,7 @@
 //! Libraries that were damaged on the way: cut off, or with a bit turned over.
 //!
 //! What the host reads itself is tried on its reader, which is quick; what only the dynamic linker
-//! could notice, in processes of their own; and some of each on a whole node. Positions are drawn
+//! could notice, in processes of their own; and some of each on a whole host. Positions are drawn
 //! from a fixed seed: set `TEST_SEED` to draw others.
 
 use std::collections::BTreeMap;
@@ -270,7 +270,7 @@ async fn probe(path: &Path, flip: &Flip) -> String {
     outcome.map_or_else(|problem| problem.code, |()| "loaded".into())
 }
 
-/// Drops altered libraries into a node beside a good module: each is refused for one of the
+/// Drops altered libraries into a host beside a good module: each is refused for one of the
 /// codes, and nothing else happens.
 fn all_refused(libraries: Vec<Package>, codes: &[&str]) {
     let mut node = Node::agent();

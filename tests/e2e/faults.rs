@@ -24,7 +24,7 @@ pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
 
-/// From now on, no file of the node's grows beyond the write-ahead log as it is.
+/// From now on, no file of the host's grows beyond the write-ahead log as it is.
 pub(crate) fn fill_disk(node: &Node) {
     let log = fs::metadata(node.home().join("state.db-wal")).expect("a log").len();
     limit(node, &log.to_string());

@@ -1,4 +1,4 @@
-//! Money between two nodes: what use costs, what is paid for it, and what happens when it is not.
+//! Money between two hosts: what use costs, what is paid for it, and what happens when it is not.
 
 mod bought;
 mod deal;
@@ -51,7 +51,7 @@ fn real_bytes_are_paid_for_as_they_are_used() {
     cheques_prove_it(&deal, client.paid);
 }
 
-/// Both sides list the same cheque, and what is exported can be checked without a node.
+/// Both sides list the same cheque, and what is exported can be checked without a host.
 fn cheques_prove_it(deal: &Deal, paid: u64) {
     for node in [&deal.pair.agent, &deal.pair.client] {
         let listed = node.privatix(&["--json", "cheque", "list"]);

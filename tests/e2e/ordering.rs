@@ -61,7 +61,7 @@ fn why_an_agent_is_not_reached_is_shown_and_the_order_goes_on() {
     pair.agent.stop();
     let (code, out, err) = order(&pair, &[&offering, "--wait", "2"]);
     assert_eq!((code, out.as_str()), (1, ""), "{err}");
-    check_order(&err, &["was not reached", "not accepted within 2 s", "privatix order show "]);
+    check_order(&err, &["was not reached", "has not accepted the order within 2 s", "privatix order show "]);
     let (code, hash, err) = order(&pair, &[&offering, "--no-wait"]);
     assert_eq!((code, err.as_str()), (0, ""));
     let hash = hash.trim_end();
@@ -95,7 +95,7 @@ fn the_agents_operator_is_waited_for_and_an_interruption_ends_only_the_waiting()
     signal(child.id(), Signal::SIGINT);
     err.read_to_string(&mut said).expect("read");
     assert_eq!(child.wait().expect("ended").code(), Some(1), "{said}");
-    check_order(&said, &["not waiting any longer", "privatix order show "]);
+    check_order(&said, &["interrupted. The host keeps trying", "privatix order show "]);
     let orders: Vec<OrderView> = pair.agent.get("/v1/orders").expect("listed");
     let path = format!("/v1/orders/{}/reject", orders[0].hash);
     let _: Value = pair.agent.post(&path, &json!(null)).expect("rejected");

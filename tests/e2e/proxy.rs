@@ -1,4 +1,4 @@
-//! A real service between two nodes: bytes through the proxy modules of both, what each side counts
+//! A real service between two hosts: bytes through the proxy modules of both, what each side counts
 //! of them, and every way in which access ends.
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::support::{Node, Package, Pair, wait_for};
 
 const MIB: u64 = 1 << 20;
 
-/// Two nodes that have agreed on a proxy, and somewhere to go with it.
+/// Two hosts that have agreed on a proxy, and somewhere to go with it.
 struct Deal {
     pair: Pair,
     channel: ClientKey,

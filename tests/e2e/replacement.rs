@@ -7,7 +7,7 @@ use privatix_plugin_api::message::ClientKey;
 
 use crate::support::{Database, Node, Package, wait_for};
 
-/// A node with one module that serves one channel.
+/// A host with one module that serves one channel.
 fn serving(package: &Package, configuration: &str) -> (Node, Database, ClientKey) {
     let mut node = Node::configured("agent", configuration);
     node.run(package);

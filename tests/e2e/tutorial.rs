@@ -55,7 +55,7 @@ fn every_command_of_the_tutorial_works() {
     let mut shell = shell.process_group(0).spawn().expect("bash runs");
     let status = wait_long(|| shell.try_wait().expect("waitable"));
     let group = Pid::from_raw(i32::try_from(shell.id()).expect("an id"));
-    // Nodes that are left when a command has failed; usually there are none.
+    // Hosts that are left when a command has failed; usually there are none.
     let _ = killpg(group, Signal::SIGKILL);
     let text = fs::read_to_string(&output).expect("read");
     let status = status.unwrap_or_else(|| panic!("not over in time: {text}"));

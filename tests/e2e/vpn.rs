@@ -39,7 +39,7 @@ const TOLERANCE: u64 = 20;
 
 const DEVICE: &str = "privatix0";
 
-/// Two nodes in namespaces that both run the module, and a far machine.
+/// Two hosts in namespaces that both run the module, and a far machine.
 struct World {
     agent: Node,
     client: Node,

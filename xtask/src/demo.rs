@@ -1,9 +1,9 @@
-//! `cargo xtask demo`: two nodes on this machine, from an empty directory to a service that was
+//! `cargo xtask demo`: two hosts on this machine, from an empty directory to a service that was
 //! sold, used, suspended, resumed and ended.
 //!
 //! It does what two people would do, with the real binary, its command line and a SOCKS5 client
 //! that knows nothing of the product. Each step either did what it should or ends the demo; every
-//! wait is for a condition. Absent here: anything that only this demo could do with a node.
+//! wait is for a condition. Absent here: anything that only this demo could do with a host.
 
 mod http;
 mod node;
@@ -113,7 +113,7 @@ fn clear(story: &mut Story, directory: &Path) -> Outcome {
 /// Leaves all as it is and says what there is.
 fn kept(story: &Story, directory: &Path) -> Outcome {
     let processes: Vec<_> = [&story.agent, &story.client].iter().filter_map(|n| n.pid()).collect();
-    println!("\nBoth nodes go on running. Look around:");
+    println!("\nBoth hosts go on running. Look around:");
     println!("  {} module list", story.agent.shown());
     if let Some((channel, port)) = &story.last {
         println!("  {} session list {channel}", story.agent.shown());

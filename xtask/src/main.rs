@@ -34,7 +34,7 @@ What there is to do with this repository:
   cargo xtask demo [--keep] [--url URL] [--release] [--built]
       Shows the whole way on this machine: an agent and a client in a temporary directory, the
       proxy module dropped into both, an offering, an order, bytes through both modules, suspended,
-      resumed, terminated. Fetches from a server of its own, or URL. With --keep both nodes go on
+      resumed, terminated. Fetches from a server of its own, or URL. With --keep both hosts go on
       running, to look around; with --built nothing is built first.
 
   cargo xtask demo --vpn [--release] [--built]

@@ -1,4 +1,4 @@
-//! The host's configuration: `privatix.toml` in the node's home directory, overridden by
+//! The host's configuration: `privatix.toml` in the host's home directory, overridden by
 //! `PRIVATIX_…` variables.
 //!
 //! `config/default.toml` is the only list of keys and defaults: it is what `privatix init` writes,
@@ -38,15 +38,15 @@ pub const FILE_NAME: &str = "privatix.toml";
 /// What a key is made of: `log.level` is `["log", "level"]`.
 type Key = Vec<String>;
 
-/// Everything the node is told before it starts. [`Config::load`] is the only way to a whole one.
+/// Everything the host is told before it starts. [`Config::load`] is the only way to a whole one.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The node's directory, absolute.
+    /// The host's directory, absolute.
     #[serde(skip)]
     pub home: PathBuf,
-    /// The side this node takes.
+    /// The side this host takes.
     pub role: Role,
     /// Where module packages are dropped. This and the other paths are absolute.
     #[serde(deserialize_with = "fields::path")]
@@ -63,7 +63,7 @@ pub struct Config {
     /// The operator's Unix socket.
     #[serde(deserialize_with = "fields::path")]
     pub socket: PathBuf,
-    /// How long stopping the node may take, all modules together.
+    /// How long stopping the host may take, all modules together.
     #[serde(deserialize_with = "fields::seconds")]
     pub shutdown_timeout: Duration,
     /// How long a library has to be gone to count as removed; may be zero.
@@ -158,14 +158,14 @@ pub struct Exchange {
     pub connections_per_address: u32,
 }
 
-/// The way of standalone modules to this node.
+/// The way of standalone modules to this host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct Standalone {
     /// Whether there is one.
     pub enabled: bool,
-    /// Where the node listens.
+    /// Where the host listens.
     pub listen: SocketAddr,
     /// The certificate with which it speaks TLS.
     #[serde(deserialize_with = "fields::path_or_none")]
@@ -264,7 +264,7 @@ pub struct ModuleTimeouts {
 }
 
 impl Config {
-    /// Reads the configuration of the node in `home`. Of the variables only those that begin with
+    /// Reads the configuration of the host in `home`. Of the variables only those that begin with
     /// `PRIVATIX_` are looked at; [`environment`] gives them.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The node's own log: to standard error, as text or JSON, filtered by `log.level`. Each event is one
+//! The host's own log: to standard error, as text or JSON, filtered by `log.level`. Each event is one
 //! line, whatever it quotes (`line.rs`); who is a stranger has a rate (`flow.rs`).
 //!
 //! Stricter than the filter's own parser in one thing: a lone word has to be a level, because

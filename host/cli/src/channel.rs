@@ -18,32 +18,32 @@ pub(super) enum Command {
         #[command(flatten)]
         paging: Paging,
     },
-    /// One channel
+    /// Show one channel: status, holds, usage, money and history
     Show {
-        /// Its id
+        /// The channel's whole id, as `channel list` shows it
         id: String,
     },
-    /// Client: the access message, as its template has it shown
+    /// Client: show the access message
     Access {
-        /// The channel's id
+        /// The channel's whole id, as `channel list` shows it
         id: String,
         /// Show the password too
         #[arg(long)]
         reveal: bool,
     },
-    /// Stop using a channel for now
+    /// Suspend a channel until it is resumed
     Suspend {
-        /// Its id
+        /// The channel's whole id, as `channel list` shows it
         id: String,
     },
-    /// Use a suspended channel again
+    /// Resume a suspended channel
     Resume {
-        /// Its id
+        /// The channel's whole id, as `channel list` shows it
         id: String,
     },
     /// End a channel for good
     Terminate {
-        /// Its id
+        /// The channel's whole id, as `channel list` shows it
         id: String,
     },
 }

@@ -1,4 +1,4 @@
-//! `privatix cheque`. `verify` needs no host, and no node at all.
+//! `privatix cheque`. `verify` needs neither a running host nor a home.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -27,15 +27,15 @@ pub(super) enum Command {
         #[command(flatten)]
         paging: Paging,
     },
-    /// The best cheques with what they rest on, as JSON, to be settled outside
+    /// Export the best cheque of each channel with its signed proofs, as JSON, for settlement
     Export {
-        /// Write them to this new file instead
+        /// Write to this new file instead of standard output
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Check exported cheques; needs no host
+    /// Verify exported cheques. Works without a running host
     Verify {
-        /// What `cheque export` has written; - reads standard input
+        /// The file that `cheque export` wrote; `-` reads standard input
         file: PathBuf,
     },
 }

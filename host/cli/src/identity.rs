@@ -8,7 +8,7 @@ use privatix_core::IdentityView;
 use privatix_exchange::identity;
 use privatix_operator::client::ClientError;
 
-/// Who this node is, for the other party.
+/// What the other party needs to know of this host.
 pub(super) async fn run(home: &Path, json: bool) -> anyhow::Result<()> {
     let identity = match host(home)?.get("/v1/identity").await {
         Err(ClientError::NotRunning { .. }) => at_rest(home)?,
@@ -26,7 +26,7 @@ pub(super) async fn run(home: &Path, json: bool) -> anyhow::Result<()> {
     output::text(&lines.join("\n"))
 }
 
-/// From the node's files; where an agent listens is only known when it does.
+/// Read from the files of a host that does not run. Its address is known only while it listens.
 fn at_rest(home: &Path) -> anyhow::Result<IdentityView> {
     let config = Config::load(home, config::environment()?)?;
     let key = identity::read(&home.join(identity::FILE_NAME))?.public().signing;

@@ -17,7 +17,7 @@ use privatix_base::config;
 use privatix_domain::identity::Identity;
 use privatix_exchange::identity;
 
-/// Makes a node; nothing that is there is changed.
+/// Creates a host. What exists is not changed.
 pub(super) fn init(
     home: &Path,
     role: Role,
@@ -26,7 +26,7 @@ pub(super) fn init(
 ) -> anyhow::Result<()> {
     let path = home.join(config::FILE_NAME);
     if path.symlink_metadata().is_ok() && !is_cut(&path) {
-        bail!("{} is there already; nothing was changed", path.display());
+        bail!("{} exists already; nothing was changed", path.display());
     }
     let plugins = home.join("plugins");
     DirBuilder::new()
@@ -44,11 +44,13 @@ pub(super) fn init(
     };
     written.with_context(|| format!("writing {}", path.display()))?;
     output::text(&format!(
-        "Made a node that is {role} in {home}\n\
+        "Created {article} {role} host in {home}\n\
          \n\
          configuration  {path}\n\
-         drop modules into  {plugins}\n\
-         run it with  privatix --home {home} run",
+         modules        {plugins}\n\
+         \n\
+         To start it: privatix --home {home} run",
+        article = if role == Role::Agent { "an" } else { "a" },
         home = home.display(),
         path = path.display(),
         plugins = plugins.display(),

@@ -30,11 +30,11 @@ use privatix_base::config::{self, Config};
 use privatix_modules::probe;
 use privatix_operator::client::Client;
 
-/// Sell and buy services with modules that are dropped in.
+/// Sell and buy network services, each of which is a module.
 #[derive(Debug, Parser)]
 #[command(name = "privatix", version)]
 struct Cli {
-    /// The node's home directory [default: /var/lib/privatix for root, else
+    /// The host's home directory [default: /var/lib/privatix for root, else
     /// ~/.local/share/privatix]
     #[arg(long, global = true, env = "PRIVATIX_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
@@ -47,52 +47,50 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a node: its home directory and a commented configuration
+    /// Create a host: its home directory, its identity and a commented configuration
     Init {
-        /// The side this node takes
+        /// Whether this host sells or buys
         #[arg(long, value_enum)]
         role: CliRole,
-        /// Take the identity from this file instead of making a new one
+        /// Read the identity from this file instead of creating a new one
         #[arg(long, value_name = "FILE")]
         import: Option<PathBuf>,
-        /// Write a copy of the identity to this new file, to be kept in a safe place
+        /// Write a copy of the identity to this new file. Keep it in a safe place
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
     },
-    /// Who this node is, to be told to the other party
+    /// Show the keys and the address that the other party needs
     Identity,
-    /// Run the node until SIGTERM or Ctrl-C
+    /// Run the host until SIGTERM or Ctrl-C
     Run,
-    /// The modules in the plugins directory
+    /// List, examine and control modules
     #[command(subcommand)]
     Module(module::Command),
-    /// The products that modules have registered
+    /// List the products that modules have registered, or transfer one
     #[command(subcommand)]
     Product(product::Command),
-    /// The templates that modules have registered
+    /// List and show the templates that modules have registered
     #[command(subcommand)]
     Template(template::Command),
-    /// What is sold and bought
+    /// Create, fetch, list and withdraw offerings
     #[command(subcommand)]
     Offering(offering::Command),
-    /// Order what an agent offers; decide on orders
+    /// Order an offering; list, accept, reject or cancel orders
     Order(order::Order),
-    /// What orders have become
+    /// List, show, suspend, resume and terminate channels
     #[command(subcommand)]
     Channel(channel::Command),
-    /// Uses of channels
+    /// List the sessions of a channel
     #[command(subcommand)]
     Session(session::Command),
-    /// What was paid
+    /// List, export and verify cheques
     #[command(subcommand)]
     Cheque(cheque::Command),
     /// Print a completion script for a shell
     Completions {
-        /// Which shell
+        /// The shell to complete commands for
         shell: clap_complete::Shell,
     },
-    #[command(name = probe::SUBCOMMAND, hide = true)]
-    ProbeModule { copy: PathBuf },
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -126,6 +124,9 @@ const CONFIG_REFUSED: u8 = 78;
 
 /// Reads the command line and does what it says.
 pub fn main(extras: &[Extra]) -> ExitCode {
+    if let Some(code) = internal(extras) {
+        return code;
+    }
     let matches = command(extras).get_matches();
     let extra = extras.iter().find(|extra| {
         matches.subcommand_name().is_some_and(|name| name == (extra.command)().get_name())
@@ -134,13 +135,10 @@ pub fn main(extras: &[Extra]) -> ExitCode {
         return (extra.run)(arguments);
     }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let Command::ProbeModule { copy } = &cli.command {
-        return probe::child(copy);
-    }
     let home = cli.home.unwrap_or_else(config::default_home);
     // Sockets and plugin paths must not depend on where a service manager starts the host.
     let home = std::path::absolute(&home).unwrap_or(home);
-    // What a node writes holds passwords and keys: the database, its backups, exported identities.
+    // The files of a host hold passwords and keys: the database, its backups, exported identities.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runs = matches!(cli.command, Command::Run);
     match execute(cli.command, &home, cli.json, extras) {
@@ -157,9 +155,28 @@ pub fn main(extras: &[Extra]) -> ExitCode {
     }
 }
 
-/// The whole command line.
+/// The whole command line, without what only this program calls.
 fn command(extras: &[Extra]) -> clap::Command {
-    extras.iter().fold(Cli::command(), |whole, extra| whole.subcommand((extra.command)()))
+    let shown = extras.iter().map(|extra| (extra.command)()).filter(|command| !command.is_hide_set());
+    shown.fold(Cli::command(), clap::Command::subcommand)
+}
+
+/// Does what this program asks of a further process of itself. These subcommands are no part of the
+/// command line: neither completions nor suggestions for a mistyped command may name them.
+fn internal(extras: &[Extra]) -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let name = arguments.next()?;
+    if name == probe::SUBCOMMAND {
+        let copy = arguments.next().map(PathBuf::from)?;
+        return Some(probe::child(&copy));
+    }
+    let hidden = |extra: &&Extra| {
+        let command = (extra.command)();
+        command.is_hide_set() && name == command.get_name()
+    };
+    let extra = extras.iter().find(hidden)?;
+    let matches = (extra.command)().get_matches_from(std::env::args_os().skip(1));
+    Some((extra.run)(&matches))
 }
 
 fn execute(command: Command, home: &Path, json: bool, extras: &[Extra]) -> anyhow::Result<()> {
@@ -183,8 +200,6 @@ fn execute(command: Command, home: &Path, json: bool, extras: &[Extra]) -> anyho
             clap_complete::generate(shell, &mut whole, "privatix", &mut script);
             output::raw(&script)
         }
-        // Handled before anything is set up.
-        Command::ProbeModule { .. } => Ok(()),
     }
 }
 

@@ -20,49 +20,50 @@ use privatix_modules::{cleanup, inspect};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// All modules with their states
+    /// List modules with their states
     List,
-    /// Everything known of one module
+    /// Show one module: version, product, library and health
     Show {
-        /// The module
+        /// The module's name
         name: String,
     },
-    /// Why a module is not running, and how to mend it
+    /// Explain why a module does not run and how to correct it
     Explain {
-        /// The module
+        /// The module's name
         name: String,
     },
-    /// Make the token by which a standalone module shows who it is; it is shown once, and the one
-    /// before is void
+    /// Create the token with which a standalone module connects, and print it once. The previous
+    /// token no longer works
     Token {
-        /// The module
+        /// The module's name
         name: String,
     },
-    /// Switch a module off: it is stopped, and not loaded again. Works without a running host
+    /// Stop a module and do not load it again. Works without a running host
     Disable {
-        /// The module
+        /// The module's name
         name: String,
     },
-    /// Switch a module on again
+    /// Load a disabled module again. Works without a running host
     Enable {
-        /// The module
+        /// The module's name
         name: String,
     },
-    /// Try a library again that was set aside because the host died of it
+    /// Load a library again that the host set aside after a crash. Works without a running host
     Release {
-        /// The module
+        /// The module's name
         name: String,
     },
-    /// Have a module undo what a killed host has left of it on this machine, while no host runs
+    /// Remove what a module of a killed host left on this machine: processes, firewall rules,
+    /// routes. The host must not run
     Cleanup {
-        /// The module
+        /// The module's name
         name: String,
     },
-    /// Write the crate of a new module, which builds and conforms as it stands
+    /// Create the crate of a new module, which builds and passes `privatix check`
     New(NewModule),
-    /// Seal a library, so that from then on any altered byte of it is refused
+    /// Seal a library: hosts refuse it if one of its bytes changes later
     Seal {
-        /// The library; it is changed in place
+        /// The library file. The command changes it in place
         library: PathBuf,
     },
 }

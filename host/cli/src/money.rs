@@ -30,8 +30,8 @@ pub(super) fn lines(channel: &ChannelView, now: u64) -> Vec<(&'static str, Strin
     }
     if let Some(dispute) = &money.dispute {
         let text = format!(
-            "the agent asks for {}; by this node's own measure, with the tolerance, it is {} at most, \
-             and that is what is paid",
+            "the agent asks for {}. By this host's own measure and the tolerance it is {} at most, and \
+             the host pays no more",
             dispute.asked, dispute.bound
         );
         lines.push(("dispute", text));

@@ -20,7 +20,7 @@ use super::output;
 pub(super) struct NewModule {
     /// The module's name; it is also the crate's
     name: String,
-    /// Make the crate here [default: a directory of the module's name]
+    /// Create the crate in this directory [default: a directory of the module's name]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// The privatix repository, of which the crate uses `plugin-api` [default: found from the
@@ -127,7 +127,7 @@ pub(super) fn new(request: &NewModule) -> anyhow::Result<()> {
         .with_context(|| format!("the path {} cannot stand in a Cargo.toml", sdk.display()))?;
     write(&directory, name, sdk_text).with_context(|| format!("making {}", directory.display()))?;
     output::text(&format!(
-        "made {0}\n\nNow build it and have it checked:\n  cd {0}\n  cargo build\n  privatix check \
+        "Created {0}\n\nBuild it and check it:\n  cd {0}\n  cargo build\n  privatix check \
          target/debug/lib{name}.so",
         directory.display()
     ))

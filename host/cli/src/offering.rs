@@ -30,35 +30,35 @@ pub(super) enum Command {
         #[command(flatten)]
         paging: Paging,
     },
-    /// One offering as its template has it shown
+    /// Show one offering
     Show {
-        /// Its hash, or a beginning of it
+        /// The offering's hash or the beginning of it
         hash: String,
     },
-    /// Agent: make, sign and publish an offering
+    /// Agent: create, sign and publish an offering
     Create {
-        /// The module that is sold
+        /// The name of the module to sell
         product: String,
         /// A JSON file with fields of the offering template
         #[arg(long, value_name = "FILE")]
         fields: Option<PathBuf>,
-        /// A field; the value is read as JSON where it is JSON, else as text
+        /// Set one field. A value that is not JSON is taken as text
         #[arg(long = "set", value_name = "NAME=VALUE")]
         set: Vec<String>,
     },
-    /// Agent: take no more orders for an offering
+    /// Agent: withdraw an offering. Its channels go on; new orders are refused
     Withdraw {
-        /// Its hash, or a beginning of it
+        /// The offering's hash or the beginning of it
         hash: String,
     },
     /// Client: fetch an agent's offerings
     Fetch {
         /// The agent's URL
         url: String,
-        /// The fingerprint of the agent's key; asked for on a terminal if it is not given
+        /// The fingerprint of the agent's key. Without it, the command asks on a terminal
         #[arg(long, value_name = "FINGERPRINT")]
         agent: Option<String>,
-        /// The module that uses the offerings, where several have their templates
+        /// The module to use, if several modules have the offering's templates
         #[arg(long, value_name = "NAME")]
         product: Option<String>,
     },
@@ -213,5 +213,5 @@ fn list(offerings: &[OfferingView]) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    output::table(&["HASH", "PRODUCT", "SERVICE", "COUNTRY", "SUPPLY", "SINCE", "AGENT"], &rows)
+    output::table(&["HASH", "PRODUCT", "SERVICE", "COUNTRY", "SUPPLY LEFT", "AGE", "AGENT"], &rows)
 }

@@ -33,16 +33,16 @@ pub(super) struct Order {
 
 #[derive(Debug, Args)]
 struct New {
-    /// Client: the offering to accept, by its hash or a beginning of it
+    /// Client: the hash of the offering to order, or the beginning of it
     offering: String,
-    /// What may be spent at most; the least that the offering allows if it is not given
+    /// The most that may be spent on the channel [default: the least that the offering allows]
     #[arg(long)]
     deposit: Option<u64>,
-    /// Let the channel wait until it is resumed
+    /// Create the channel with the hold `user`: it waits for `channel resume`
     #[arg(long)]
     hold: bool,
-    /// How long to wait for the agent's answer and the service, in seconds; with --json, for the
-    /// answer alone
+    /// Seconds to wait for the agent's answer and for the service. With --json, for the answer
+    /// only
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
     /// Do not wait; print the order's hash
@@ -57,26 +57,26 @@ enum Command {
         #[command(flatten)]
         paging: Paging,
     },
-    /// One order, and what it waits for
+    /// Show one order and what it waits for
     Show {
-        /// Its hash, or a beginning of it
+        /// The order's hash or the beginning of it
         hash: String,
     },
-    /// Agent: accept an order that waits
+    /// Agent: accept a waiting order
     Accept {
-        /// Its hash, or a beginning of it
+        /// The order's hash or the beginning of it
         hash: String,
     },
-    /// Agent: refuse an order that waits
+    /// Agent: reject a waiting order
     Reject {
-        /// Its hash, or a beginning of it
+        /// The order's hash or the beginning of it
         hash: String,
     },
-    /// Client: take back an order that the agent has not accepted yet
+    /// Client: cancel an order that the agent has not accepted yet
     Cancel {
-        /// Its hash, or a beginning of it
+        /// The order's hash or the beginning of it
         hash: String,
-        /// How long to wait for the agent's answer, in seconds
+        /// Seconds to wait for the agent's answer
         #[arg(long, default_value_t = 30, value_name = "SECONDS")]
         wait: u64,
     },
@@ -131,14 +131,14 @@ async fn cancel(home: &Path, hash: &str, wait: u64, json: bool) -> anyhow::Resul
         _ => {
             let (why, short) = (waiting(&order), look_at_order(&order.hash));
             output::note(&format!(
-                "the agent does not know yet: {why}; the host keeps trying; {short}"
+                "the agent has not heard of the cancellation yet: {why}. {short}"
             ));
         }
     }
     if json { output::json(&order) } else { list(&[order]) }
 }
 
-/// Makes an order and waits for what becomes of it; the node goes on in any case.
+/// Makes an order and waits for the agent's answer. The host keeps trying when the command ends.
 async fn make(home: &Path, new: New, json: bool) -> anyhow::Result<()> {
     let host = host(home)?;
     let order = NewOrder { offering: new.offering, deposit: new.deposit, hold: new.hold };
@@ -162,17 +162,21 @@ async fn make(home: &Path, new: New, json: bool) -> anyhow::Result<()> {
     };
     ended.context("listening for Ctrl-C")?;
     match watch.channel {
-        Some(channel) => bail!("not waiting any longer; {}", look_at_channel(channel)),
-        None => bail!("not waiting any longer; {}", look_at_order(&hash)),
+        Some(channel) => bail!("interrupted. {}", look_at_channel(channel)),
+        None => bail!("interrupted. {}", look_at_order(&hash)),
     }
 }
 
 fn look_at_order(hash: &str) -> String {
-    format!("the order goes on: privatix order show {}", &hash[..hash.len().min(SHORT)])
+    let short = &hash[..hash.len().min(SHORT)];
+    format!(
+        "The host keeps trying. To look: privatix order show {short}. To give up: privatix order \
+         cancel {short}"
+    )
 }
 
 fn look_at_channel(channel: ClientKey) -> String {
-    format!("the channel goes on: privatix channel show {channel}")
+    format!("The channel exists and the host keeps trying. To look: privatix channel show {channel}")
 }
 
 /// Somebody waits for an order.
@@ -206,7 +210,7 @@ impl Watch {
                 None => bail!("the agent refused the order"),
             },
             _ => bail!(
-                "not accepted within {} s: {}; {}",
+                "the agent has not accepted the order within {} s: {}. {}",
                 self.wait,
                 waiting(&order),
                 look_at_order(&order.hash)
@@ -219,7 +223,7 @@ impl Watch {
         loop {
             match self.host.get(path).await {
                 Err(ClientError::NoAnswer { .. }) if Instant::now() < self.until => {
-                    self.progress.wait("the host does not answer; it is asked again");
+                    self.progress.wait("the host does not answer; asking again");
                 }
                 answered => return answered,
             }
@@ -285,8 +289,8 @@ fn waiting(order: &OrderView) -> String {
         None if order.state == "cancelling" => "telling the agent".to_owned(),
         None => "sending the order to the agent".to_owned(),
         Some(progress) => match progress.obstacle {
-            Obstacle::Unreached => format!("{}; it is tried again", progress.text),
-            Obstacle::NotNow => format!("not yet: {}; it is tried again", progress.text),
+            Obstacle::Unreached => format!("{}; the host keeps trying", progress.text),
+            Obstacle::NotNow => format!("not yet: {}; the host keeps trying", progress.text),
             Obstacle::Deciding => "waiting for the agent's operator to decide".to_owned(),
         },
     }
@@ -326,5 +330,5 @@ fn list(orders: &[OrderView]) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    output::table(&["HASH", "STATE", "SINCE", "CHANNEL", "CLIENT"], &rows)
+    output::table(&["HASH", "STATE", "AGE", "CHANNEL", "CLIENT"], &rows)
 }

@@ -12,11 +12,11 @@ pub(super) struct Paging {
     /// Show only entries with this status
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
-    /// Show so many entries at most
+    /// Show at most this many entries
     #[arg(long, value_name = "NUMBER", default_value_t = MAX_PAGE,
           value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Begin after this entry, named by its id or hash
+    /// Begin after the entry with this id or hash
     #[arg(long, value_name = "ENTRY")]
     after: Option<String>,
     /// Show all entries

@@ -10,13 +10,13 @@ use privatix_core::ProductView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// All registered products
+    /// List registered products
     List,
     /// Give a product, with its offerings and channels, to another module. Works without a running host
     Transfer {
         /// The product's id
         product: Uuid,
-        /// The module that is to have it
+        /// The name of the module that gets the product
         module: String,
     },
 }
@@ -45,5 +45,5 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             ]
         })
         .collect();
-    output::table(&["NAME", "ROLE", "VERSION", "PRODUCT", "ACCESS", "OFFERING"], &rows)
+    output::table(&["NAME", "ROLE", "VERSION", "PRODUCT", "ACCESS TEMPLATE", "OFFERING TEMPLATE"], &rows)
 }

@@ -84,6 +84,6 @@ fn style() -> ProgressStyle {
 }
 
 fn line(text: &str) {
-    // Whoever has closed it does not want to know.
+    // A reader that closed the stream wants no more lines.
     let _ = writeln!(io::stderr(), "{}", one_line(text));
 }

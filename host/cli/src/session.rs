@@ -13,7 +13,7 @@ use privatix_core::SessionView;
 pub(super) enum Command {
     /// List the sessions of a channel, oldest first
     List {
-        /// The channel's id
+        /// The channel's whole id, as `channel list` shows it
         channel: String,
         #[command(flatten)]
         paging: Paging,

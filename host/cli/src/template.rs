@@ -11,11 +11,11 @@ use privatix_core::TemplateView;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// All registered templates
+    /// List registered templates
     List,
-    /// One template as JSON
+    /// Print one template as JSON
     Show {
-        /// Its hash, or a beginning of it
+        /// The template's hash or the beginning of it
         hash: String,
     },
 }
@@ -50,5 +50,5 @@ fn list(templates: &[TemplateView]) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    output::table(&["HASH", "KIND", "SINCE", "TITLE"], &rows)
+    output::table(&["HASH", "KIND", "AGE", "TITLE"], &rows)
 }

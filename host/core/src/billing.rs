@@ -78,7 +78,7 @@ impl Service {
         }
     }
 
-    /// Ends the sessions that were measured by a process of this node that is no more, at their last
+    /// Ends the sessions that were measured by a process of this host that is no more, at their last
     /// marks.
     ///
     /// # Errors
@@ -227,7 +227,7 @@ impl Service {
         ClientFacts {
             usage: row.usage,
             deposit: row.deposit,
-            // A node that was restored from a copy may have signed more than it knows.
+            // A host that was restored from a copy may have signed more than it knows.
             paid: row.paid.max(agent.map_or(0, |agent| agent.paid)),
             agent: agent.map(|agent| AgentSays { cost: agent.cost, usage_then: agent.usage_then }),
             in_session: row.in_session,

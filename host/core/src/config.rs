@@ -14,7 +14,7 @@ const EXTERNAL_IP: &str = "externalIP";
 
 impl Service {
     /// The agent: has all access messages made anew if what the configuration adds to them has
-    /// changed since the node ran last.
+    /// changed since the host ran last.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -133,7 +133,7 @@ pub struct Settings {
     pub tolerance: Tolerance,
 }
 
-/// Who this node is.
+/// Who this host is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -221,7 +221,7 @@ impl Service {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Who this node is.
+    /// Who this host is.
     pub fn identity_view(&self) -> IdentityView {
         let settings = &self.inner.settings;
         let key = self.inner.identity.public().signing;

@@ -321,7 +321,7 @@ impl Service {
             if fields.insert(name.to_owned(), value.into()).is_some() {
                 return Err(Refused::new(
                     "FieldNotYours",
-                    format!("{name} is filled in by the node"),
+                    format!("{name} is filled in by the host"),
                 ));
             }
         }

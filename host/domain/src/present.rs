@@ -88,7 +88,9 @@ impl<'a> Page<'a> {
         }
         let schema = resolve(self.template.schema(), spot.schema);
         match value {
-            Value::Object(members) if !members.is_empty() => {
+            // An object without members says nothing to a person.
+            Value::Object(members) if members.is_empty() => {}
+            Value::Object(members) => {
                 self.line(depth, name, String::new(), spot);
                 self.members(members, Spot { schema, ..spot }, depth + 1);
             }

@@ -1,4 +1,4 @@
-//! The file that holds a node's identity: made once, readable by its owner alone.
+//! The file that holds a host's identity: made once, readable by its owner alone.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use privatix_domain::identity::{Identity, IdentityError};
 
-/// The file's name in the node's home directory.
+/// The file's name in the host's home directory.
 pub const FILE_NAME: &str = "identity.json";
 
 /// Why there is no identity.

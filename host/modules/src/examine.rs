@@ -23,7 +23,7 @@ use privatix_domain::template::{SettingsSchema, Template, TemplateKind};
 /// What a package is checked against.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// This node's side.
+    /// This host's side.
     pub role: Role,
     /// Where private copies go.
     pub cache: PathBuf,
@@ -33,7 +33,7 @@ pub struct Terms {
     pub standalone: bool,
 }
 
-/// What there is of a module in this node.
+/// What there is of a module in this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// A library that is loaded into the host.

@@ -34,7 +34,7 @@ const STARTS_AT_ONCE: usize = 64;
 
 /// What all modules of a host share.
 pub struct Context {
-    /// This node's side.
+    /// This host's side.
     pub role: Role,
     /// Deadlines of commands.
     pub timeouts: ModuleTimeouts,

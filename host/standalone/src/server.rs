@@ -38,7 +38,7 @@ const MAX_HEAD: usize = 16 * 1024;
 /// How long to wait where the system has no descriptor left.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Where the node listens for standalone modules.
+/// Where the host listens for standalone modules.
 pub struct Endpoint {
     /// The socket.
     pub listener: TcpListener,
@@ -74,7 +74,7 @@ pub async fn serve(endpoint: Endpoint, desk: Desk, mut stop: watch::Receiver<boo
     }
 }
 
-/// Returns when the node stops; also if it does so without having said it.
+/// Returns when the host stops; also if it does so without having said it.
 pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -126,10 +126,10 @@ impl Connection {
                 _ = pings.tick() => self.ping().await,
                 changed = tokens.changed() => match changed {
                     Ok(()) => self.look_at_tokens().await,
-                    Err(_) => ControlFlow::Break((close_code::AWAY, "the node stops")),
+                    Err(_) => ControlFlow::Break((close_code::AWAY, "the host stops")),
                 },
                 () = server::stopped(&mut stop) => {
-                    ControlFlow::Break((close_code::AWAY, "the node stops"))
+                    ControlFlow::Break((close_code::AWAY, "the host stops"))
                 }
             };
             if let ControlFlow::Break(end) = step {

@@ -1,4 +1,4 @@
-//! What the node remembers of its last run.
+//! What the host remembers of its last run.
 
 use super::{Result, StoreError, Txn, to_db};
 use privatix_base::clock::UnixSeconds;

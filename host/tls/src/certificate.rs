@@ -129,7 +129,7 @@ impl Certificate {
                     }
                     last = Some(error);
                 }
-                // Nothing new; or this node is ending.
+                // Nothing new; or this host is ending.
                 Ok(None) | Err(_) => {}
             }
         }

@@ -83,7 +83,7 @@ pub trait ServiceModule: Sized + Send + Sync + 'static {
 
     /// For tests alone: has the service itself carry about `amount` smallest units through a started
     /// channel, by the way that a user's would take, and returns how many it has carried. A kit
-    /// asks the client's side first, then the agent's. A node never asks.
+    /// asks the client's side first, then the agent's. A host never asks.
     ///
     /// # Errors
     /// [`Unsupported`] where a side cannot; anything else where the channel did not carry it.

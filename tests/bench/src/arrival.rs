@@ -1,6 +1,6 @@
 //! From the last byte of a dropped module to its running, in the real binary.
 //!
-//! Each arrival is in a node and a home of its own: a library that was mapped once would be loaded
+//! Each arrival is in a host and a home of its own: a library that was mapped once would be loaded
 //! faster. The floor is a process that does no more than load the same library.
 
 use std::path::Path;

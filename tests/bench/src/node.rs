@@ -1,4 +1,4 @@
-//! A running node in a home of its own: the real binary, asked through its socket.
+//! A running host in a home of its own: the real binary, asked through its socket.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Runs a node; the text is put before its modules' settings, which come last in its file.
+    /// Runs a host; the text is put before its modules' settings, which come last in its file.
     pub(crate) fn start(
         binary: &Path,
         role: &str,

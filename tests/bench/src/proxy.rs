@@ -1,4 +1,4 @@
-//! The proxy as it is sold: two real nodes, and bytes from a server through both modules.
+//! The proxy as it is sold: two real hosts, and bytes from a server through both modules.
 //!
 //! The floor is the same way with two plain `tokio::io::copy_bidirectional` hops in place of the
 //! modules. Both carry in turns, so that whatever else the machine does meets both.
@@ -47,7 +47,7 @@ pub(crate) struct Throughput {
 }
 
 pub(crate) fn measure(binary: &Path, library: &Path, effort: Effort) -> anyhow::Result<Proxy> {
-    // Before the nodes are started, which inherit it.
+    // Before the hosts are started, which inherit it.
     let descriptors = crowd::raise_limit()?;
     let deal = Deal::new(binary, library)?;
     let mut throughput = Vec::new();
@@ -58,7 +58,7 @@ pub(crate) fn measure(binary: &Path, library: &Path, effort: Effort) -> anyhow::
     Ok(Proxy { throughput, crowd })
 }
 
-/// Two nodes that have agreed on a proxy.
+/// Two hosts that have agreed on a proxy.
 struct Deal {
     agent: Node,
     _client: Node,

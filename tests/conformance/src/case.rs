@@ -31,7 +31,7 @@ pub struct Case {
     pub id: &'static str,
     /// What has to be so.
     pub sentence: &'static str,
-    /// The rule of the specification that it rests on.
+    /// The rule that it rests on: a page of the documentation, a colon, and the rule in its words.
     pub rule: &'static str,
     /// What to do where it is not.
     pub mend: &'static str,

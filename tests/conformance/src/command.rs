@@ -16,25 +16,25 @@ use crate::runner::Runner;
 use crate::subject::{Places, Program, Subject};
 use crate::{cases, child, interrupt};
 
-/// The subcommands that a binary has to have for the kit: `check`, and the hidden one by which it
+/// The subcommands that a binary has to have for the kit: `check`, and the internal one by which it
 /// starts itself again for each case.
 pub const EXTRAS: [Extra; 2] =
     [Extra { command: check_command, run: check }, Extra { command: case_command, run: one_case }];
 
-/// What can be asked for.
+// Not a comment for rustdoc: clap would show it as the command's description.
 #[derive(Debug, Args)]
 struct Options {
-    /// The library, with its templates beside it or where its crate has them
+    /// The library. Its templates are beside it or in its crate
     #[arg(value_name = "LIBRARY", required_unless_present_any = ["list", "standalone"])]
     library: Option<PathBuf>,
-    /// Check a standalone module instead, by its NAME.module.json and the program after `--`
+    /// Check a standalone module: its NAME.module.json here, its program after `--`
     #[arg(long, value_name = "MANIFEST", conflicts_with = "library", requires = "command")]
     standalone: Option<PathBuf>,
-    /// How a standalone module's program is started. {http}, {ws} and {data} become the host's
+    /// The command that starts a standalone module's program. {http}, {ws} and {data} become the host's
     /// addresses and a directory for its data; its token is in PRIVATIX_TOKEN
     #[arg(last = true, value_name = "COMMAND", num_args = 0..)]
     command: Vec<String>,
-    /// Run also what takes minutes
+    /// Run the cases that take minutes, too
     #[arg(long)]
     thorough: bool,
     /// Run only these groups or cases, and what they need; may be given several times
@@ -43,29 +43,29 @@ struct Options {
     /// Leave out these groups or cases, and what needs them; may be given several times
     #[arg(long, value_name = "GROUP|CASE")]
     skip: Vec<String>,
-    /// Say which cases there are, and run none
+    /// List the cases with their rules, and run none
     #[arg(long)]
     list: bool,
-    /// Begin the order of chance here; the default is another one each time, and printed
+    /// Seed of the random choices [default: a new one for each run, which is printed]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Where NAME.access.json and NAME.offering.json are
+    /// The directory of NAME.access.json and NAME.offering.json
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
-    /// What the module is configured with, instead of NAME.check.toml
+    /// The file with the module's settings, instead of NAME.check.toml
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Write a report in JUnit's form
+    /// Write a report in JUnit format
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// How many cases run at once [default: one a processor]
+    /// The number of cases that run at once [default: the number of processors]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
 }
 
 fn check_command() -> clap::Command {
     let command = clap::Command::new("check")
-        .about("Whether a module will work in every host, and if not, why");
+        .about("Check whether a module will work in every host, and explain what fails");
     Options::augment_args(command)
 }
 

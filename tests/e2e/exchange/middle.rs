@@ -112,7 +112,7 @@ const SPACES: &[u8] = &[b' '; 64 * 1024];
 const NOISE: &str = "\0\0\0\0\r\n\r\n";
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// Two nodes, and what is between them.
+/// Two hosts, and what is between them.
 struct Street {
     pair: Pair,
     middle: Middle,

@@ -1,4 +1,4 @@
-//! Two nodes that have agreed on a price, with a gate between them.
+//! Two hosts that have agreed on a price, with a gate between them.
 
 use std::fs;
 use std::io::{self, Read, Write};

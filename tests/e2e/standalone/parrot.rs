@@ -1,4 +1,4 @@
-//! The module of docs/standalone.md, in Python, between two nodes: real bytes, and every way in which
+//! The module of docs/standalone.md, in Python, between two hosts: real bytes, and every way in which
 //! access ends.
 
 use std::io::{Read, Write};

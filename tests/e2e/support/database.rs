@@ -1,4 +1,4 @@
-//! The database of a node, beside the host that uses it.
+//! The database of a host, beside the host that uses it.
 
 use privatix_base::clock;
 use privatix_domain::identity::Identity;

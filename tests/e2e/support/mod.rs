@@ -1,4 +1,4 @@
-//! What every story needs: modules to drop, a node to drop them into, a way to wait.
+//! What every story needs: modules to drop, a host to drop them into, a way to wait.
 
 pub(crate) mod crowd;
 pub(crate) mod database;

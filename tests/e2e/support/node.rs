@@ -1,4 +1,4 @@
-//! A node: the real binary, run in a home directory of its own.
+//! A host: the real binary, run in a home directory of its own.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -29,14 +29,14 @@ impl Node {
         Self::configured("agent", "")
     }
 
-    /// A running node; the text is added to its configuration.
+    /// A running host; the text is added to its configuration.
     pub(crate) fn configured(role: &str, configuration: &str) -> Self {
         let mut node = Self::stopped(role, configuration);
         node.start();
         node
     }
 
-    /// A node that does not run yet.
+    /// A host that does not run yet.
     pub(crate) fn stopped(role: &str, configuration: &str) -> Self {
         let home = tempfile::Builder::new().prefix("privatix-").tempdir().expect("a directory");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -114,12 +114,12 @@ impl Node {
         child.try_wait().expect("waitable").is_none()
     }
 
-    /// Runs a command of the command line against this node.
+    /// Runs a command of the command line against this host.
     pub(crate) fn privatix(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("run")
     }
 
-    /// A command of the command line against this node, to be run.
+    /// A command of the command line against this host, to be run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_privatix"));
         if let Some(namespace) = &self.namespace {

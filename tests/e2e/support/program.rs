@@ -79,7 +79,7 @@ impl Described {
     }
 }
 
-/// A node that listens for standalone modules, with one that runs.
+/// A host that listens for standalone modules, with one that runs.
 pub(crate) struct Station {
     pub(crate) node: Node,
     pub(crate) module: Described,
@@ -124,7 +124,7 @@ impl Station {
     }
 }
 
-/// Two nodes with programs that have agreed on a channel.
+/// Two hosts with programs that have agreed on a channel.
 pub(crate) struct Trade {
     pub(crate) agent: Station,
     pub(crate) client: Station,
@@ -165,7 +165,7 @@ impl Trade {
     }
 }
 
-/// A node that listens for standalone modules, and where.
+/// A host that listens for standalone modules, and where.
 pub(crate) fn listening(role: &str, configuration: &str) -> (Node, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut node = Node::stopped(role, configuration);

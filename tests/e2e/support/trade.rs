@@ -1,4 +1,4 @@
-//! Two nodes that trade with each other.
+//! Two hosts that trade with each other.
 
 use privatix_core::{IdentityView, OfferingView, OrderView};
 use privatix_plugin_api::message::ClientKey;

@@ -1,4 +1,4 @@
-//! A node: the real binary in a home directory of its own, asked through its command line.
+//! A host: the real binary in a home directory of its own, asked through its command line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -120,7 +120,7 @@ impl Node {
                 command
             }
         };
-        // Settings of whoever runs the demo are not meant for its nodes.
+        // Settings of whoever runs the demo are not meant for its hosts.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PRIVATIX_") {
                 command.env_remove(name);
@@ -155,7 +155,7 @@ impl Node {
         })
     }
 
-    /// Has the node sell what a module serves, on these terms; the offering's hash.
+    /// Has the host sell what a module serves, on these terms; the offering's hash.
     pub(super) fn offer(&self, module: &str, fields: &Value) -> Outcome<String> {
         let path = self.home.join("offering.json");
         let written = fs::write(&path, fields.to_string());

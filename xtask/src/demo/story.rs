@@ -89,7 +89,7 @@ impl Story {
         Ok(())
     }
 
-    /// Two nodes that run, know of each other and have no module.
+    /// Two hosts that run, know of each other and have no module.
     fn begin(&mut self) -> Outcome {
         let Self { stage, agent, client, .. } = self;
         stage.step("made a client", || {
@@ -218,7 +218,7 @@ impl Story {
         Ok(())
     }
 
-    /// What the agent has in its hands is worth something without either node.
+    /// What the agent has in its hands is worth something without either host.
     fn cheque(&self) -> Outcome {
         self.stage.step("the agent exports its cheque, and anybody can check it", || {
             let path = self.agent.home.join("cheques.json");

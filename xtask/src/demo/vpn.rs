@@ -82,7 +82,7 @@ struct Story {
 }
 
 impl Story {
-    /// Three machines, and on two of them a node that does not run yet.
+    /// Three machines, and on two of them a host that does not run yet.
     fn new(binaries: PathBuf, home: &Path) -> Outcome<Self> {
         let network = Network::new()?;
         Ok(Self {

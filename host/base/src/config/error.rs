@@ -159,7 +159,7 @@ pub enum ConfigError {
         /// The variable's name, as far as it is.
         variable: String,
     },
-    /// The file does not say which side the node takes.
+    /// The file does not say which side the host takes.
     #[error(
         "{path}: role is not set; write role = \"agent\" or role = \"client\"",
         path = path.display()

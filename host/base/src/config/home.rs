@@ -1,4 +1,4 @@
-//! What the process's surroundings say: where a node lives by default, and the variables that are
+//! What the process's surroundings say: where a host lives by default, and the variables that are
 //! meant for it. The decision is a pure function of what was read.
 
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use super::error::ConfigError;
 use super::variables::PREFIX;
 
-/// Where root's node lives, and that of a user without a home.
+/// Where root's host lives, and that of a user without a home.
 const SYSTEM_HOME: &str = "/var/lib/privatix";
 
-/// The node's home directory where neither `--home` nor `PRIVATIX_HOME` names one:
+/// The host's home directory where neither `--home` nor `PRIVATIX_HOME` names one:
 /// `/var/lib/privatix` for root, else `privatix` in the user's data directory.
 pub fn default_home() -> PathBuf {
     home_of(

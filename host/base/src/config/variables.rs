@@ -14,7 +14,7 @@ use super::error::{ConfigError, Origin};
 use super::file;
 use super::keys::{self, Found, KnownKeys};
 
-/// How the variables of the node begin.
+/// How the variables of the host begin.
 pub(super) const PREFIX: &str = "PRIVATIX_";
 const SEPARATOR: &str = "__";
 

@@ -64,7 +64,7 @@ impl World {
         Self { service, store, identity: identity(1), role, access_template, _home: home }
     }
 
-    /// The service of the same node after a restart with other settings.
+    /// The service of the same host after a restart with other settings.
     pub(super) fn restarted(&self, change: impl FnOnce(&mut Settings)) -> Service {
         let mut settings = settings(self.role);
         change(&mut settings);

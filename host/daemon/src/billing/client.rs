@@ -51,7 +51,7 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
     };
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // What a node that was killed has left undone may be of channels that are over.
+    // What a host that was killed has left undone may be of channels that are over.
     let mut all_at = Instant::now();
     let mut over_too = !payer.note(payer.service.bill_all(true).await);
     loop {

@@ -1,5 +1,5 @@
 //! A cheque with the messages it rests on, each signed, so that whoever settles it needs nothing
-//! else: neither a node nor anybody's word.
+//! else: neither a host nor anybody's word.
 
 use privatix_plugin_api::json::{self, JsonError};
 use privatix_plugin_api::message::ClientKey;

@@ -15,7 +15,7 @@ use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Bench, Party, health};
 use crate::process::{self, Holdings};
 
-const LOAD: &str = "§2 The library carries a manifest readable without running its code";
+const LOAD: &str = "docs/reference/package.md#manifest-of-a-library: The library carries a manifest readable without running its code";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -27,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "abi.root",
             "It exports the root module.",
-            "§1 In-process: a cdylib behind the stable ABI",
+            "docs/reference/package.md#the-library: In-process: a cdylib behind the stable ABI",
         )
         .after(&["abi.load"])
         .mend("call privatix_plugin_api::export_module! once in the library")
@@ -35,7 +35,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "abi.layout",
             "Its types are those of the ABI, version 1.",
-            "§1 behind the stable ABI",
+            "docs/reference/package.md#the-library: behind the stable ABI",
         )
         .after(&["abi.root"])
         .mend("build it with a released privatix-plugin-api, unchanged")
@@ -48,14 +48,14 @@ pub(super) fn cases() -> Vec<Case> {
         .after(&["abi.layout"])
         .mend("move what constructors do into configure")
         .run(load_quiet),
-        case("abi.create", "It can be created, as each of its roles.", "§4 Core → module")
+        case("abi.create", "It can be created, as each of its roles.", "docs/reference/service-api.md#commands-to-a-module: Core → module")
             .after(&["abi.layout"])
             .mend("see the error; create has nothing to do but to make the object")
             .run(create),
         case(
             "abi.create-quiet",
             "Creating it listens to nothing and starts no process.",
-            "§4 configure comes before everything else",
+            "docs/writing-a-module.md#what-a-module-promises: configure comes before everything else",
         )
         .after(&["abi.create"])
         .mend("open ports and start processes in configure, when the settings are known")
@@ -63,7 +63,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "abi.unknown-command",
             "A command of a newer Service API is answered as unsupported.",
-            "§4 `Unsupported` (unknown call)",
+            "docs/reference/service-api.md#commands-to-a-module: `Unsupported` (unknown call)",
         )
         .after(&["abi.create"])
         .mend("answer what is not known with a fault of the kind `unsupported`")
@@ -71,21 +71,21 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "abi.garbage",
             "Bytes that are no command are answered with a fault, and change nothing.",
-            "§8 Bad input of any kind gets a clear error",
+            "docs/reference/service-api.md#commands-to-a-module: Bad input of any kind gets a clear error",
         )
         .after(&["abi.create"])
         .run(garbage),
         case(
             "abi.dropped-call",
             "A call that nobody waits for any more harms nobody.",
-            "§4 Calls may be repeated unchanged after a time-out",
+            "docs/reference/service-api.md: Calls may be repeated unchanged after a time-out",
         )
         .after(&["abi.create"])
         .run(dropped_call),
         case(
             "abi.no-runtime",
             "A call can be polled where there is no async runtime.",
-            "§1 behind the stable ABI",
+            "docs/reference/package.md#the-library: behind the stable ABI",
         )
         .after(&["abi.create"])
         .mend("what a call hands out may only wait; the work belongs on the module's own runtime")
@@ -93,7 +93,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "abi.two-objects",
             "Two objects of the library can live side by side.",
-            "§2 the old one is stopped; the new one started",
+            "docs/modules.md#replacing: the old one is stopped; the new one started",
         )
         .after(&["abi.create"])
         .mend("keep nothing process-wide: no statics, no fixed files outside of data_dir")
@@ -101,7 +101,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "abi.dropped-object",
             "An object can be dropped without a shutdown.",
-            "§2 if it does not come up, the old one is started again",
+            "docs/modules.md#replacing: if it does not come up, the old one is started again",
         )
         .after(&["abi.create"])
         .run(dropped_object),

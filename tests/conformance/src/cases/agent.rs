@@ -10,31 +10,31 @@ use crate::core::{Act, Bench, Call, Pair, wait_for};
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("agent.asks", "It asks its core who may come in.",
-            "§4 The agent's module asks `AuthClient`")
+            "docs/reference/service-api.md#calls-of-a-module: The agent's module asks `AuthClient`")
             .after(&["together.carry"])
             .mend("call auth_client with the user name and password that the client gave, before serving it")
             .run(asks),
         case("agent.wrong-password", "Nobody comes in whose password the core refuses.",
-            "§4 wrong password `BadClientPassword`")
+            "docs/reference/service-api.md#calls-of-a-module: wrong password `BadClientPassword`")
             .after(&["agent.asks"])
             .mend("serve nothing unless auth_client answered Ok")
             .run(|bench| refused(bench, ErrorName::BadClientPassword)),
         case("agent.unknown-client", "Nobody comes in whose channel the core does not know.",
-            "§4 any other key: `ChannelNotFound`")
+            "docs/reference/service-api.md#calls-of-a-module: any other key: `ChannelNotFound`")
             .after(&["agent.asks"])
             .mend("serve nothing unless auth_client answered Ok")
             .run(|bench| refused(bench, ErrorName::ChannelNotFound)),
         case("agent.failing-core", "Nobody comes in while the core cannot say who may.",
-            "§4 `Internal` (details only in the log)")
+            "docs/reference/codes.md#errors-of-the-service-api: `Internal` (details only in the log)")
             .after(&["agent.asks"])
             .mend("serve nothing unless auth_client answered Ok")
             .run(|bench| refused(bench, ErrorName::Internal)),
         case("agent.session", "A client that comes in gets a session, which is stopped again.",
-            "§4 Both modules then start, update and stop sessions")
+            "docs/writing-a-module.md#sessions-usage-and-credit: Both modules then start, update and stop sessions")
             .after(&["together.carry", "lifecycle.stop"])
             .run(session),
         case("agent.no-session", "A client that the core opens no session for gets no service.",
-            "§4 StartSession: else `NonActiveChannel`")
+            "docs/reference/service-api.md#calls-of-a-module: StartSession: else `NonActiveChannel`")
             .after(&["agent.session"])
             .mend("serve nothing unless start_session answered Ok")
             .run(no_session),

@@ -13,7 +13,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "client.access",
             "It takes all that it needs from the access message.",
-            "§4 The client gets them in the access message",
+            "docs/reference/service-api.md#calls-of-a-module: The client gets them in the access message",
         )
         .after(&["lifecycle.start"])
         .mend("call get_access in start")
@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "client.no-access",
             "Without an access message it does not serve, and does when it has come.",
-            "§4 `AccessNotFound` until it is here",
+            "docs/reference/service-api.md#calls-of-a-module: `AccessNotFound` until it is here",
         )
         .after(&["client.access"])
         .mend("return the error of get_access from start: the core starts the channel again")
@@ -29,7 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "client.access-changed",
             "A start with a new access message has it looked at again.",
-            "§4 `start` comes again when the access message has changed",
+            "docs/reference/service-api.md#calls-of-a-module: `start` comes again when the access message has changed",
         )
         .after(&["client.access", "lifecycle.start-again"])
         .mend("in every start: call get_access, and reconnect where the nonce is another")
@@ -37,7 +37,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "client.agent-away",
             "Where the agent is not reached, start says so in time and the module lives.",
-            "§4 `start(client key)` → ready now or later",
+            "docs/writing-a-module.md#what-a-module-promises: `start(client key)` → ready now or later",
         )
         .after(&["lifecycle.shutdown-live"])
         .mend("bound every connection attempt in time; answer start with an error or with Later")
@@ -45,11 +45,11 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "client.agent-gone",
             "When the agent goes away, stop and shutdown of the client still work.",
-            "§4 a silent module never traps a channel",
+            "docs/reference/service-api.md#commands-to-a-module: a silent module never traps a channel",
         )
         .after(&["lifecycle.shutdown-live"])
         .run(agent_gone),
-        case("client.usage", "It measures what it uses.", "§6 own cost")
+        case("client.usage", "It measures what it uses.", "docs/money.md#what-a-client-pays: own cost")
             .after(&["together.carry"])
             .run(usage),
     ]

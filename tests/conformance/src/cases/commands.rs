@@ -10,7 +10,7 @@ use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Act, Bench, Call, Pair, Party, health, wait_for};
 
 const SAFE: &str =
-    "§4 `start` and `stop` come in order per channel, are never lost, and are safe to repeat";
+    "docs/reference/service-api.md#commands-to-a-module: `start` and `stop` come in order per channel, are never lost, and are safe to repeat";
 
 /// How long the core holds a start up.
 const HELD_UP: Duration = Duration::from_millis(250);
@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "commands.parallel",
             "Commands of different channels can come at the same time.",
-            "§4 `start` and `stop` come in order per channel",
+            "docs/reference/service-api.md#commands-to-a-module: `start` and `stop` come in order per channel",
         )
         .after(&["lifecycle.stop"])
         .mend("hold no lock over what waits for the network or for the core")
@@ -53,7 +53,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "commands.unknown-start",
             "A start of a channel that the core does not know serves nothing.",
-            "§4 any other key: `ChannelNotFound`",
+            "docs/reference/service-api.md#calls-of-a-module: any other key: `ChannelNotFound`",
         )
         .after(&["lifecycle.configure"])
         .mend("return the core's error from start")
@@ -61,7 +61,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "commands.unknown-many",
             "Commands for a hundred unknown channels leave nothing behind.",
-            "§4 any other key: `ChannelNotFound`",
+            "docs/reference/service-api.md#calls-of-a-module: any other key: `ChannelNotFound`",
         )
         .after(&["commands.unknown-start", "lifecycle.stop-unstarted"])
         .run(unknown_many),

@@ -9,7 +9,7 @@ use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Act, Bench, Call, Pair, wait_long};
 
-const RULE: &str = "§2 Every refusal leaves the host and the other modules running";
+const RULE: &str = "docs/modules.md#modules-that-end-the-host: Every refusal leaves the host and the other modules running";
 
 /// How much a module may print; what it has to say belongs into its core's log.
 const MOST_PRINTED: u64 = 256 * 1024;
@@ -31,7 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
             .after(&["lifecycle.stop", "lifecycle.shutdown-live"])
             .mend("give each file its mode when it is created instead of calling umask")
             .run(umask),
-        case("host.panics", "None of its tasks panics.", "§4 Errors: stable name, number, text")
+        case("host.panics", "None of its tasks panics.", "docs/reference/codes.md#errors-of-the-service-api: Errors: stable name, number, text")
             .after(&["lifecycle.stop", "lifecycle.shutdown-live"])
             .mend("return errors from tasks; a task that panicked does its work no more")
             .run(panics),
@@ -42,7 +42,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "host.session-again",
             "One failure to open a session does not end the service.",
-            "§4 Calls may be repeated unchanged after a time-out or a crash",
+            "docs/reference/service-api.md: Calls may be repeated unchanged after a time-out or a crash",
         )
         .after(&["together.carry", "lifecycle.stop"])
         .mend("after Internal from start_session, serve the next user, or open the session again")

@@ -8,7 +8,7 @@ use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Bench, Pair, Party, wait_for};
 use crate::process::{self, Holdings};
 
-const RULE: &str = "§4 `shutdown(deadline)`; §2 the old one is stopped, the new one started";
+const RULE: &str = "docs/writing-a-module.md#what-a-module-promises: `shutdown(deadline)`; before a new version starts, the old one stops";
 
 /// More memory than this, in KiB, is a leak; allocators keep some.
 const SLACK: usize = 8 * 1024;

@@ -15,30 +15,30 @@ use crate::child::Part;
 use crate::core::{Act, Bench, Call, Pair, Party, wait_for};
 
 const COMMANDS: &str =
-    "§4 `start` and `stop` are sent again after a restart and are safe to repeat";
+    "docs/reference/service-api.md#commands-to-a-module: `start` and `stop` are sent again after a restart and are safe to repeat";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
         case("lifecycle.configure", "It takes its settings, as each of its roles.",
-            "§2 A module's settings are checked against its schema before it starts")
+            "docs/modules.md#installing: A module's settings are checked against its schema before it starts")
             .after(&["abi.create"])
             .mend("see the error; settings for the kit stand in NAME.check.toml")
             .run(configure),
         case("lifecycle.wrong-settings", "Settings that it cannot use are answered with an error.",
-            "§8 Bad input of any kind gets a clear error naming the place")
+            "docs/reference/service-api.md#commands-to-a-module: Bad input of any kind gets a clear error naming the place")
             .after(&["lifecycle.configure"])
             .mend("return the error of reading the settings from configure")
             .run(wrong_settings),
         case("lifecycle.health", "It says how it is, and that it is well after configure.",
-            "§4 `health()`")
+            "docs/reference/service-api.md#commands-to-a-module: `health()`")
             .after(&["lifecycle.configure"])
             .mend("answer Healthy unless somebody has to look")
             .run(health),
-        case("lifecycle.idle", "Before the first channel it serves none.", "§4 `sessions()` (channels being served now)")
+        case("lifecycle.idle", "Before the first channel it serves none.", "docs/reference/service-api.md#commands-to-a-module: `sessions()` (channels being served now)")
             .after(&["lifecycle.configure"])
             .run(idle),
         case("lifecycle.shutdown-idle", "It shuts down without a channel, and leaves no thread.",
-            "§4 `shutdown(deadline)`")
+            "docs/writing-a-module.md#what-a-module-promises: `shutdown(deadline)`")
             .after(&["lifecycle.configure"])
             .mend("end every thread and task that the module has started, also blocking ones")
             .run(shutdown_idle),
@@ -47,12 +47,12 @@ pub(super) fn cases() -> Vec<Case> {
             .mend("answer stop with Ok where there is nothing to stop")
             .run(stop_unstarted),
         case("lifecycle.product-config", "After configure, an access message can be made from what it has said.",
-            "§5 It is published only when an access message made from the product's present config is valid")
+            "docs/operating.md#selling-offerings-and-orders: It is published only when an access message made from the product's present config is valid")
             .after(&["lifecycle.configure", "templates.offering-filled"])
             .mend("call set_product_config in configure with externalIP and every additionalParam that the access template requires")
             .run(product_config),
         case("lifecycle.start", "A channel that was ordered is started and becomes active.",
-            "§4 activating: `start` answered \"ready\", ServiceReady, StartSession → active")
+            "docs/reference/service-api.md#status-and-holds: activating: `start` answered \"ready\", ServiceReady, StartSession → active")
             .after(&["lifecycle.product-config"])
             .mend("answer start with Ready, or call service_ready or start_session before the time-out")
             .run(start),
@@ -61,7 +61,7 @@ pub(super) fn cases() -> Vec<Case> {
             .mend("look whether the channel is served already before doing anything")
             .run(start_again),
         case("lifecycle.stop", "Stop ends the service: no session is open, and it is served no longer.",
-            "§4 `stop` acknowledged with no open session → suspended")
+            "docs/reference/service-api.md#status-and-holds: `stop` acknowledged with no open session → suspended")
             .after(&["lifecycle.start", "lifecycle.stop-unstarted"])
             .mend("in stop: end the client's access, report the last usage, stop the session, then answer")
             .run(stop),
@@ -69,37 +69,37 @@ pub(super) fn cases() -> Vec<Case> {
             .after(&["lifecycle.stop"])
             .run(stop_again),
         case("lifecycle.describe", "It says what the user of a channel should know, or nothing.",
-            "§4 a module's answers never break its host")
+            "docs/operating.md#health-and-forced-stops: a module's answers never break its host")
             .after(&["lifecycle.start"])
             .run(describe),
         case("lifecycle.ten-times", "Every call can be made ten times.", COMMANDS)
             .after(&["lifecycle.start-again", "lifecycle.stop-again", "lifecycle.health", "lifecycle.describe"])
             .run(ten_times),
         case("lifecycle.shutdown-live", "Shutdown with live channels closes every session.",
-            "§2 the old one is stopped with its usage reported")
+            "docs/modules.md#replacing: the old one is stopped with its usage reported")
             .after(&["lifecycle.stop", "lifecycle.shutdown-idle"])
             .mend("in shutdown: report the last usage of every session and stop it")
             .run(shutdown_live),
         case("lifecycle.shutdown-deadline", "Shutdown keeps its deadline, also with a core that is silent.",
-            "§4 `shutdown(deadline)`")
+            "docs/writing-a-module.md#what-a-module-promises: `shutdown(deadline)`")
             .after(&["lifecycle.shutdown-live"])
             .mend("wait for nothing without a limit, and never block a thread")
             .run(shutdown_deadline),
         case("lifecycle.shutdown-again", "A second shutdown is answered, and calls after it are refused.",
-            "§2 A stopped generation's calls get `AccessDenied`")
+            "docs/modules.md#replacing: A stopped generation's calls get `AccessDenied`")
             .after(&["lifecycle.shutdown-idle"])
             .run(shutdown_again),
         case("lifecycle.created-again", "After a shutdown the same library can be created again, and serves.",
-            "§2 the new one started and told of every live channel")
+            "docs/modules.md#replacing: the new one started and told of every live channel")
             .after(&["lifecycle.shutdown-live"])
             .mend("keep nothing process-wide, and let go of ports and files in shutdown")
             .run(created_again),
         case("lifecycle.replay", "A module that comes up is told of every live channel and serves it again.",
-            "§4 At start-up every live channel is replayed to its module and compared with `sessions()`")
+            "docs/reference/service-api.md#commands-to-a-module: At start-up every live channel is replayed to its module and compared with `sessions()`")
             .after(&["lifecycle.created-again", "lifecycle.idle"])
             .run(replay),
         case("lifecycle.killed", "After a crash of the host a new process serves the channel again.",
-            "§4 Calls may be repeated unchanged after a time-out or a crash")
+            "docs/reference/service-api.md: Calls may be repeated unchanged after a time-out or a crash")
             .after(&["lifecycle.replay"])
             .run(killed),
     ]

@@ -48,6 +48,8 @@ pub(crate) fn parts() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::fs;
+    use std::path::Path;
 
     use super::all;
     use crate::case::Set;
@@ -81,8 +83,23 @@ mod tests {
     fn every_case_says_what_has_to_be_so_where_it_is_ruled_and_how_to_mend_it() {
         for case in all() {
             assert!(case.sentence.ends_with('.'), "{case:?}: {}", case.sentence);
-            assert!(case.rule.starts_with('§'), "{case:?}: {}", case.rule);
             assert!(!case.mend.is_empty(), "{case:?}");
+            let (place, rule) = case.rule.split_once(": ").expect("a page and a rule");
+            let (page, heading) = place.split_once('#').unwrap_or((place, ""));
+            assert!(!rule.is_empty(), "{case:?}");
+            let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page);
+            let text = fs::read_to_string(&page).expect("a page of this repository");
+            assert!(heading.is_empty() || has_heading(&text, heading), "{case:?}: {place}");
         }
+    }
+
+    /// Whether a heading of a page has this anchor.
+    fn has_heading(page: &str, anchor: &str) -> bool {
+        let headings = page.lines().filter(|line| line.starts_with('#'));
+        let anchors = headings.map(|line| {
+            let words = line.trim_start_matches('#').trim().to_lowercase();
+            words.replace(|c: char| !c.is_alphanumeric() && c != ' ' && c != '-', "").replace(' ', "-")
+        });
+        anchors.into_iter().any(|known| known == anchor)
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "package.files",
             "The library and the templates that it needs are there, under names a module can have.",
-            "§2 A module package",
+            "docs/reference/package.md: A module package",
             &["LibraryMissing", "TemplateMissing", "InvalidName", "AmbiguousLibrary", "Unreadable",
                 "NotRegularFile", "TooLarge"],
         )
@@ -25,7 +25,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "package.mode",
             "Nobody but its owner can write the library.",
-            "§2 Files must be regular, owned by the host's user or root, and not writable by others",
+            "docs/modules.md#what-is-checked: Files must be regular, owned by the host's user or root, and not writable by others",
         )
         .after(&["package.files"])
         .mend("chmod go-w the library, and install it with `install -m 0644`")
@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "package.elf",
             "The library is a whole and intact ELF file.",
-            "§2 nothing is loaded half-written",
+            "docs/modules.md#installing: nothing is loaded half-written",
             &["NotElf", "Truncated", "MalformedElf"],
         )
         .after(&["package.files"])
@@ -41,7 +41,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "package.machine",
             "It is a shared library for this kind of machine.",
-            "§1 In-process: a cdylib behind the stable ABI",
+            "docs/reference/package.md#the-library: In-process: a cdylib behind the stable ABI",
             &["WrongArchitecture", "NotSharedObject"],
         )
         .after(&["package.elf"])
@@ -49,7 +49,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "manifest.present",
             "It carries a manifest.",
-            "§2 The library carries a manifest readable without running any of its code",
+            "docs/reference/package.md#manifest-of-a-library: The library carries a manifest readable without running any of its code",
             &["NoManifest"],
         )
         .after(&["package.machine"])
@@ -57,7 +57,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "manifest.valid",
             "The manifest can be read and says all that it has to.",
-            "§2 name, version, product id (UUID v4), Service API version range, roles, usage reporting",
+            "docs/reference/package.md#manifest-of-a-library: name, version, product id (UUID v4), Service API version range, roles, usage reporting",
             &["BadManifest"],
         )
         .after(&["manifest.present"])
@@ -65,7 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "manifest.seal",
             "A seal that it bears is whole.",
-            "§2 The library carries a manifest",
+            "docs/reference/package.md#manifest-of-a-library: The library carries a manifest",
             &["SealBroken"],
         )
         .after(&["manifest.valid"])
@@ -73,7 +73,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "manifest.name",
             "It names the module as its files do.",
-            "§2 plugins/libvpn.so, plugins/vpn.access.json",
+            "docs/modules.md#installing: plugins/libvpn.so, plugins/vpn.access.json",
             &["NameMismatch"],
         )
         .after(&["manifest.seal"])
@@ -81,7 +81,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "manifest.api",
             "It speaks a version of the Service API that this host speaks.",
-            "§2 Service API version range",
+            "docs/reference/package.md#manifest-of-a-library: Service API version range",
             &["ApiTooNew", "ApiTooOld"],
         )
         .after(&["manifest.name"])
@@ -89,12 +89,12 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "manifest.panic",
             "A panic in it does not end the host.",
-            "§2 panic strategy (`abort` is refused)",
+            "docs/modules.md#what-is-checked: panic strategy (`abort` is refused)",
             &["PanicAbort"],
         )
         .after(&["manifest.api"])
         .mend("remove panic = \"abort\" from its profile"),
-        case("manifest.roles", "It takes at least one role.", "§2 roles")
+        case("manifest.roles", "It takes at least one role.", "docs/reference/package.md#manifest-of-a-library: roles")
             .after(&["manifest.panic"])
             .mend("name its roles in build.rs")
             .run(|bench: Bench| async move {
@@ -103,7 +103,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "manifest.settings",
             "The schema of its settings is one, and takes what the kit configures it with.",
-            "§2 A module's settings are checked against its schema before it starts",
+            "docs/modules.md#installing: A module's settings are checked against its schema before it starts",
         )
         .after(&["manifest.roles"])
         .mend("correct the schema, or give the kit settings in NAME.check.toml")
@@ -111,7 +111,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "manifest.unknown-settings",
             "A setting that it does not know is refused.",
-            "§8 an unknown key is an error",
+            "docs/modules.md#installing: an unknown key is an error",
         )
         .after(&["manifest.settings"])
         .mend("add \"additionalProperties\": false to the schema of its settings")

@@ -12,7 +12,7 @@ use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Bench, Pair, health};
 use crate::process;
 
-const RULE: &str = "§5 `password`: stored nowhere";
+const RULE: &str = "docs/reference/exchange.md#access-messages: `password`: stored nowhere";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -11,7 +11,7 @@ use crate::core::{Act, Bench, Call, Pair, Party, wait_for, wait_long};
 /// How long a module may go on after it was told: its own interval of reports, and some.
 const IN_TIME: Duration = Duration::from_secs(10);
 
-const RULE: &str = "§4 The status in each reply, and `stop`, end access when the core says so";
+const RULE: &str = "docs/reference/service-api.md#status-and-credit: The status in each reply, and `stop`, end access when the core says so";
 const MEND: &str = "after every update_session and start_session: serve on only while status.allows_use(), \
                     else cut the client, report and stop the session";
 

@@ -52,7 +52,7 @@ pub(super) fn cases() -> Vec<Case> {
                 kind,
                 json,
                 "It is JSON without duplicate keys, large numbers or fractions.",
-                "§3 every message and template is JSON",
+                "docs/templates.md#form: every message and template is JSON",
                 JSON,
             )
             .after(&["package.files"]),
@@ -60,7 +60,7 @@ pub(super) fn cases() -> Vec<Case> {
                 kind,
                 schema,
                 "It is a JSON Schema of a known draft, and not too much work.",
-                "§3 Registration checks: known draft",
+                "docs/templates.md#form: Registration checks: known draft",
                 SCHEMA,
             )
             .after(&[json]),
@@ -68,7 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
                 kind,
                 references,
                 "It refers to nothing outside of itself.",
-                "§3 no reference outside the document",
+                "docs/templates.md#limits: no reference outside the document",
                 REFERENCES,
             )
             .after(&[schema]),
@@ -76,7 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
                 kind,
                 fields,
                 "It declares the core fields with their types.",
-                "§3 core fields declared with the right types",
+                "docs/templates.md#core-fields: core fields declared with the right types",
                 FIELDS,
             )
             .after(&[references]),
@@ -86,7 +86,7 @@ pub(super) fn cases() -> Vec<Case> {
         refusals(
             "templates.hash",
             "The templates are those that the library was built with.",
-            "§2 A template beside it with another hash is refused",
+            "docs/modules.md#what-is-checked: A template beside it with another hash is refused",
             &["TemplateHashMismatch"],
         )
         .after(&["manifest.panic", "templates.access-fields", "templates.offering-fields"])
@@ -94,7 +94,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "templates.offering-filled",
             "An offering that says what it has to can be made by the offering template.",
-            "§5 Valid by the template when made and when received",
+            "docs/templates.md#core-fields: Valid by the template when made and when received",
         )
         .after(&["templates.hash"])
         .mend("where the template wants fields of its own, give the kit values in [offering] of NAME.check.toml")
@@ -102,7 +102,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "templates.password",
             "A person who looks at an access message does not see the password without asking.",
-            "§3 `uiSchema` decides how a message is shown to a person",
+            "docs/templates.md#form: `uiSchema` decides how a message is shown to a person",
         )
         .after(&["templates.hash"])
         .mend("add \"password\": {\"ui:widget\": \"password\"} to the access template's uiSchema")
@@ -110,7 +110,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "package.accepted",
             "A host takes the package in, for each of its roles.",
-            "§2 Dropping these files into the plugins directory is the whole installation",
+            "docs/modules.md#installing: Dropping these files into the plugins directory is the whole installation",
         )
         .after(&["templates.hash", "manifest.settings", "manifest.roles"])
         .run(|bench: Bench| async move {

@@ -12,8 +12,8 @@ use crate::core::{Bench, Pair, wait_for, wait_long};
 /// How much is carried where it does not matter, in smallest units.
 pub(super) const AMOUNT: u64 = 100_000;
 
-const FLOW: &str = "§4 Access flow";
-const STATUS: &str = "§4 Status and holds";
+const FLOW: &str = "docs/reference/service-api.md: Access flow";
+const STATUS: &str = "docs/reference/service-api.md#status-and-holds: Status and holds";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -22,12 +22,12 @@ pub(super) fn cases() -> Vec<Case> {
             .mend("implement ServiceModule::exercise so that it uses the service as a user would; see docs/conformance.md")
             .run(carry),
         case("together.usage", "Both sides report what was carried.",
-            "§4 UpdateSession: usage in the smallest unit")
+            "docs/reference/service-api.md#calls-of-a-module: UpdateSession: usage in the smallest unit")
             .after(&["together.carry"])
             .mend("report the usage of every session at intervals, on both sides")
             .run(usage),
         case("together.agree", "Both sides report about the same.",
-            "§6 the client pays min(agent's signed cost, own cost × (1 + tolerance)), 3 %")
+            "docs/money.md#what-a-client-pays: the client pays min(agent's signed cost, own cost × (1 + tolerance)), 3 %")
             .after(&["together.usage", "lifecycle.stop"])
             .mend("count the same bytes at both ends")
             .run(agree),
@@ -49,7 +49,7 @@ pub(super) fn cases() -> Vec<Case> {
             .after(&["lifecycle.stop"])
             .run(terminate_by_client),
         case("together.two", "Suspending one channel leaves the other as it is.",
-            "§4 Every call reaches only its own channels")
+            "docs/reference/service-api.md: Every call reaches only its own channels")
             .after(&["together.suspend", "together.usage"])
             .mend("keep what belongs to a channel by its client key")
             .run(two),
@@ -60,7 +60,7 @@ pub(super) fn cases() -> Vec<Case> {
             .after(&["together.resume", "together.terminate"])
             .run(story),
         case("together.agent-restart", "A client finds a restarted agent again by itself.",
-            "§4 A change re-issues the access message of every live channel")
+            "docs/reference/service-api.md#calls-of-a-module: A change re-issues the access message of every live channel")
             .after(&["together.carry", "lifecycle.replay"])
             .mend("on a lost connection, ask get_access again and reconnect until stop")
             .thorough(Duration::from_secs(180))

@@ -9,7 +9,7 @@ use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, failed};
 use crate::core::{Act, Bench, Call, Pair, Party, health, wait_for};
 
-const ERRORS: &str = "§4 Errors: stable name, number, text";
+const ERRORS: &str = "docs/reference/codes.md#errors-of-the-service-api: Errors: stable name, number, text";
 
 /// How long a module may need until it has got over what its core did.
 const OVER: Duration = Duration::from_secs(30);
@@ -76,14 +76,14 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "trouble.slow",
             "With a core that takes 300 ms for every answer all goes on.",
-            "§4 Calls may be repeated unchanged after a time-out",
+            "docs/reference/service-api.md: Calls may be repeated unchanged after a time-out",
         )
         .after(&["lifecycle.stop"])
         .run(slow),
         case(
             "trouble.silent",
             "With a core that falls silent the module still answers its own calls.",
-            "§4 a silent module never traps a channel",
+            "docs/reference/service-api.md#commands-to-a-module: a silent module never traps a channel",
         )
         .after(&["lifecycle.shutdown-deadline"])
         .mend("hold no lock and block no thread while waiting for the core")
@@ -91,14 +91,14 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "trouble.nonsense",
             "Answers that cannot be read are treated as errors.",
-            "§8 Bad input of any kind gets a clear error",
+            "docs/reference/service-api.md#commands-to-a-module: Bad input of any kind gets a clear error",
         )
         .after(&["lifecycle.stop", "lifecycle.shutdown-live"])
         .run(nonsense),
         case(
             "trouble.recovers",
             "When its core is well again, so is the service.",
-            "§4 `fault` is retried with back-off",
+            "docs/reference/service-api.md#status-and-holds: `fault` is retried with back-off",
         )
         .after(&["lifecycle.start-again", "together.carry"])
         .mend("after Internal, try again; after a failed start, let the next one begin afresh")

@@ -12,7 +12,7 @@ use super::together::{AMOUNT, at_most};
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Act, Bench, Call, Pair, Party, Seen, wait_for};
 
-const UPDATE: &str = "§4 UpdateSession: `total` of the session, never falling, or `incremental` with a rising sequence number";
+const UPDATE: &str = "docs/reference/service-api.md#calls-of-a-module: UpdateSession: `total` of the session, never falling, or `incremental` with a rising sequence number";
 
 /// For how long after stop was sent nothing can be saved.
 const UNSAVED: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "usage.kind",
             "Reports are of the kind that the manifest says.",
-            "§2 usage reporting (`total`, preferred, or `incremental`)",
+            "docs/reference/package.md#manifest-of-a-library: usage reporting (`total`, preferred, or `incremental`)",
         )
         .after(&["together.usage"])
         .mend("say .incremental_usage() in build.rs, or report Usage::Total")
@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "usage.at-stop",
             "What was carried before stop is on disk when stop is answered.",
-            "§4 Acknowledged means on disk; a session ends with its usage reported",
+            "docs/writing-a-module.md#sessions-usage-and-credit: Acknowledged means on disk; a session ends with its usage reported",
         )
         .after(&["together.usage", "lifecycle.stop"])
         .mend("in stop: close the connections, then report, then stop_session")
@@ -42,7 +42,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "usage.at-shutdown",
             "What was carried before shutdown is on disk when it is answered.",
-            "§2 the old one is stopped with its usage reported",
+            "docs/modules.md#replacing: the old one is stopped with its usage reported",
         )
         .after(&["together.usage", "lifecycle.shutdown-live"])
         .mend("in shutdown: report the last usage of every session")
@@ -50,7 +50,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "usage.lost-answer",
             "A report whose answer was lost is neither lost nor counted twice.",
-            "§4 Calls may be repeated unchanged: they may have been saved",
+            "docs/reference/service-api.md: Calls may be repeated unchanged: they may have been saved",
         )
         .after(&["usage.rising", "usage.at-stop"])
         .mend(
@@ -60,7 +60,7 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "usage.refused",
             "A report that the core could not save is made again, also the last one.",
-            "§4 Acknowledged means on disk; `Internal` is not",
+            "docs/writing-a-module.md#sessions-usage-and-credit: Acknowledged means on disk; `Internal` is not",
         )
         .after(&["usage.lost-answer"])
         .mend("forget what is reported only once it was answered well; in stop, try a few times")
@@ -68,14 +68,14 @@ pub(super) fn cases() -> Vec<Case> {
         case(
             "usage.not-more",
             "Nothing is reported that was not carried.",
-            "§6 usage is the sum over a channel's sessions",
+            "docs/writing-a-module.md#sessions-usage-and-credit: usage is the sum over a channel's sessions",
         )
         .after(&["usage.rising"])
         .run(not_more),
         case(
             "usage.own-session",
             "Every report is of a session that the core has opened for the channel.",
-            "§4 then `SessionNotFound`",
+            "docs/reference/service-api.md#calls-of-a-module: then `SessionNotFound`",
         )
         .after(&["usage.rising", "lifecycle.stop"])
         .mend("use the session id that start_session answered")

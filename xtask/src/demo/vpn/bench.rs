@@ -50,7 +50,7 @@ impl Turn {
     }
 }
 
-/// The module's turns and those by hand, in pairs; and what the nodes took during the module's.
+/// The module's turns and those by hand, in pairs; and what the hosts took during the module's.
 #[derive(Default)]
 struct Turns {
     pairs: Vec<(Turn, Turn)>,
@@ -105,7 +105,7 @@ impl Turns {
         let network = &story.network;
         let ends = [openvpn_of(&network.agent)?, openvpn_of(&network.client)?];
         let pids = [&story.agent, &story.client].map(Node::pid);
-        let [Some(agent), Some(client)] = pids else { return Err("a node is gone".into()) };
+        let [Some(agent), Some(client)] = pids else { return Err("a host is gone".into()) };
         let before = (ticks(&agent)?, ticks(&client)?);
         let turn = story.stage.step("through the module's tunnel", || {
             let turn = turn(network, &ends, seconds)?;
