@@ -61,7 +61,10 @@ fn why_an_agent_is_not_reached_is_shown_and_the_order_goes_on() {
     pair.agent.stop();
     let (code, out, err) = order(&pair, &[&offering, "--wait", "2"]);
     assert_eq!((code, out.as_str()), (1, ""), "{err}");
-    check_order(&err, &["was not reached", "has not accepted the order within 2 s", "privatix order show "]);
+    check_order(
+        &err,
+        &["was not reached", "has not accepted the order within 2 s", "privatix order show "],
+    );
     let (code, hash, err) = order(&pair, &[&offering, "--no-wait"]);
     assert_eq!((code, err.as_str()), (0, ""));
     let hash = hash.trim_end();

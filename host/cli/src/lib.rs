@@ -157,7 +157,8 @@ pub fn main(extras: &[Extra]) -> ExitCode {
 
 /// The whole command line, without what only this program calls.
 fn command(extras: &[Extra]) -> clap::Command {
-    let shown = extras.iter().map(|extra| (extra.command)()).filter(|command| !command.is_hide_set());
+    let shown =
+        extras.iter().map(|extra| (extra.command)()).filter(|command| !command.is_hide_set());
     shown.fold(Cli::command(), clap::Command::subcommand)
 }
 

@@ -176,7 +176,9 @@ fn look_at_order(hash: &str) -> String {
 }
 
 fn look_at_channel(channel: ClientKey) -> String {
-    format!("The channel exists and the host keeps trying. To look: privatix channel show {channel}")
+    format!(
+        "The channel exists and the host keeps trying. To look: privatix channel show {channel}"
+    )
 }
 
 /// Somebody waits for an order.

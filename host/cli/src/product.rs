@@ -45,5 +45,8 @@ pub(super) async fn run(command: Command, home: &Path, json: bool) -> anyhow::Re
             ]
         })
         .collect();
-    output::table(&["NAME", "ROLE", "VERSION", "PRODUCT", "ACCESS TEMPLATE", "OFFERING TEMPLATE"], &rows)
+    output::table(
+        &["NAME", "ROLE", "VERSION", "PRODUCT", "ACCESS TEMPLATE", "OFFERING TEMPLATE"],
+        &rows,
+    )
 }

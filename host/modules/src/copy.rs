@@ -25,7 +25,8 @@ pub const MAX_LIBRARY: u64 = 512 << 20;
 /// The largest template taken in.
 pub const MAX_TEMPLATE: u64 = 256 << 10;
 
-/// Since when each file has looked as it does; only used for empty ones, and where there are no leases.
+/// Since when each file has looked as it does; only used for empty
+/// and unreadable ones, and where there are no leases.
 #[derive(Debug, Default)]
 pub struct Quiet {
     seen: HashMap<PathBuf, (Stamp, Instant)>,
@@ -49,7 +50,8 @@ impl Quiet {
 /// `BeingWritten`, `NotRegularFile`, `WrongOwner`, `WritableByOthers`, `TooLarge`, `Unreadable`.
 pub fn read_settled(entry: &FileEntry, limit: u64, quiet: &mut Quiet) -> Result<Vec<u8>, Problem> {
     let name = entry.name();
-    let file = open(&entry.path).map_err(|error| unreadable(&name, &error))?;
+    let file =
+        open(&entry.path).map_err(|error| not_opened(entry, &error, quiet, Instant::now()))?;
     let meta = file.metadata().map_err(|error| unreadable(&name, &error))?;
     if !meta.is_file() {
         return Err(not_regular(&name));
@@ -120,6 +122,21 @@ fn read(mut file: &File, length: u64) -> io::Result<Vec<u8>> {
     // One byte more, so that a file that grew is noticed.
     Read::by_ref(&mut file).take(length + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// `install` as root writes a file that only root can read, and then gives it to its owner. So a new
+/// file that the host may not open yet counts as being written.
+fn not_opened(entry: &FileEntry, error: &io::Error, quiet: &mut Quiet, now: Instant) -> Problem {
+    let name = entry.name();
+    let meta = fs::symlink_metadata(&entry.path);
+    match (error.kind(), meta) {
+        (io::ErrorKind::PermissionDenied, Ok(meta))
+            if !quiet.is_quiet(&entry.path, Stamp::from(&meta), now) =>
+        {
+            being_written(&name)
+        }
+        _ => unreadable(&name, error),
+    }
 }
 
 fn being_written(name: &str) -> Problem {
@@ -195,6 +212,23 @@ mod tests {
         assert_eq!(keep(cache.path(), b"content").expect("kept"), (path.clone(), hash));
         assert_eq!(Stamp::from(&fs::metadata(&path).expect("there")), before);
         assert_eq!(fs::read_dir(cache.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn an_unreadable_file_is_refused_only_when_it_stays_unreadable() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("libmine.so"), "whole").expect("written");
+        let mut packages = crate::package::scan(directory.path()).expect("readable");
+        let library = packages.remove("mine").expect("there").library.expect("a library");
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        let (mut quiet, begin) = (Quiet::default(), Instant::now());
+        for (after, expected) in
+            [(0, Code::BeingWritten), (1_999, Code::BeingWritten), (2_000, Code::Unreadable)]
+        {
+            let now = begin + Duration::from_millis(after);
+            let problem = not_opened(&library, &denied, &mut quiet, now);
+            assert_eq!(problem.code, expected.to_string(), "after {after} ms");
+        }
     }
 
     #[test]

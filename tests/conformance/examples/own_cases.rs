@@ -9,12 +9,20 @@ use privatix_conformance::core::{Bench, Pair};
 
 fn cases() -> Vec<Case> {
     vec![
-        case("own.little", "A single byte is carried.", "docs/writing-a-module.md#sessions-usage-and-credit: usage in the smallest unit")
-            .after(&["together.carry"])
-            .run(|bench| carries(bench, 1)),
-        case("own.too-much", "More than there is, is carried.", "docs/writing-a-module.md#sessions-usage-and-credit: usage in the smallest unit")
-            .after(&["own.little"])
-            .run(|_| async { ensure(false, || "there was no more of it".into()) }),
+        case(
+            "own.little",
+            "A single byte is carried.",
+            "docs/writing-a-module.md#sessions-usage-and-credit: usage in the smallest unit",
+        )
+        .after(&["together.carry"])
+        .run(|bench| carries(bench, 1)),
+        case(
+            "own.too-much",
+            "More than there is, is carried.",
+            "docs/writing-a-module.md#sessions-usage-and-credit: usage in the smallest unit",
+        )
+        .after(&["own.little"])
+        .run(|_| async { ensure(false, || "there was no more of it".into()) }),
     ]
 }
 

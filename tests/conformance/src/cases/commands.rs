@@ -9,8 +9,7 @@ use uuid::Uuid;
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Act, Bench, Call, Pair, Party, health, wait_for};
 
-const SAFE: &str =
-    "docs/reference/service-api.md#commands-to-a-module: `start` and `stop` come in order per channel, are never lost, and are safe to repeat";
+const SAFE: &str = "docs/reference/service-api.md#commands-to-a-module: `start` and `stop` come in order per channel, are never lost, and are safe to repeat";
 
 /// How long the core holds a start up.
 const HELD_UP: Duration = Duration::from_millis(250);

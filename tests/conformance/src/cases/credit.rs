@@ -14,8 +14,7 @@ use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::{Act, Bench, Call, PATIENCE, Pair, Party, draft, wait_for};
 
-const RULE: &str =
-    "docs/reference/service-api.md#status-and-credit: Credit: a module serves no unit beyond it, and stops at zero until a reply gives more";
+const RULE: &str = "docs/reference/service-api.md#status-and-credit: Credit: a module serves no unit beyond it, and stops at zero until a reply gives more";
 
 /// For how long no further use must be reported before the module counts as waiting.
 const A_WHILE: Duration = Duration::from_secs(1);

@@ -14,8 +14,7 @@ use crate::case::{Case, Finding, case, ensure, failed};
 use crate::child::Part;
 use crate::core::{Act, Bench, Call, Pair, Party, wait_for};
 
-const COMMANDS: &str =
-    "docs/reference/service-api.md#commands-to-a-module: `start` and `stop` are sent again after a restart and are safe to repeat";
+const COMMANDS: &str = "docs/reference/service-api.md#commands-to-a-module: `start` and `stop` are sent again after a restart and are safe to repeat";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -98,7 +98,9 @@ mod tests {
         let headings = page.lines().filter(|line| line.starts_with('#'));
         let anchors = headings.map(|line| {
             let words = line.trim_start_matches('#').trim().to_lowercase();
-            words.replace(|c: char| !c.is_alphanumeric() && c != ' ' && c != '-', "").replace(' ', "-")
+            words
+                .replace(|c: char| !c.is_alphanumeric() && c != ' ' && c != '-', "")
+                .replace(' ', "-")
         });
         anchors.into_iter().any(|known| known == anchor)
     }

@@ -9,7 +9,8 @@ use super::together::AMOUNT;
 use crate::case::{Case, Finding, case, failed};
 use crate::core::{Act, Bench, Call, Pair, Party, health, wait_for};
 
-const ERRORS: &str = "docs/reference/codes.md#errors-of-the-service-api: Errors: stable name, number, text";
+const ERRORS: &str =
+    "docs/reference/codes.md#errors-of-the-service-api: Errors: stable name, number, text";
 
 /// How long a module may need until it has got over what its core did.
 const OVER: Duration = Duration::from_secs(30);
