@@ -15,6 +15,7 @@ mod conformance;
 mod crash;
 mod credit;
 mod damage;
+mod documentation;
 mod exchange;
 mod faults;
 mod linkage;
