@@ -331,7 +331,7 @@ class Client:
 
     def start(self, key):
         access = self.host.insist("getAccess", clientKey=key)
-        login(access).close()  # whoever cannot log in is not ready
+        login(access).close()  # a client that cannot log in is not ready
         with self.lock:
             # A start comes again, too, when nothing or only the access message has changed.
             if key not in self.ports:

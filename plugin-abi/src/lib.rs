@@ -10,7 +10,7 @@
 //! What the messages are is said there.
 //!
 //! What must hold on both sides: `call` and `shutdown` return at once, and the future they hand
-//! out needs no async runtime of whoever polls it.
+//! out needs no async runtime of its caller.
 
 // Raised by the code that abi_stable's macros generate.
 #![allow(non_local_definitions, non_camel_case_types, missing_docs, clippy::expect_used)]

@@ -252,7 +252,7 @@ pub enum LogLevel {
     Warn,
     /// What happens.
     Info,
-    /// For whoever mends it.
+    /// What a person needs to correct the fault.
     Debug,
     /// Everything.
     Trace,

@@ -231,7 +231,7 @@ struct Remote {
     runtime: Handle,
 }
 
-/// A core whose calls go by a wire, for whoever wants no more than to call; has to be made on a
+/// A core whose calls go by a wire, for a program that only makes calls; has to be made on a
 /// runtime.
 pub fn core(wire: &Wire) -> CoreObject {
     let remote = Remote { wire: wire.clone(), runtime: Handle::current() };

@@ -48,7 +48,7 @@ struct Call {
 /// What happens on the host's side.
 #[derive(Debug)]
 pub enum Event {
-    /// There is a connection; whoever wants to be told has to subscribe, again.
+    /// There is a connection; a program that wants commands has to subscribe again.
     Connected,
     /// A command of a subscription.
     Command(Command),
@@ -194,7 +194,7 @@ fn heard(text: &str, open: &mut BTreeMap<u64, Call>) -> Option<Event> {
         None => Ok(message["result"].take()),
         Some(error) => Err(refusal(error)),
     };
-    // Whoever asked may have given up.
+    // The caller may have given up.
     let _ = call.answer.send(outcome);
     None
 }

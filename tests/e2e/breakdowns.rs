@@ -1,5 +1,5 @@
 //! Packages in which nothing is wrong until they are brought up: the module breaks, or the host
-//! cannot do its part. Whoever runs already notices nothing, and what is left behind is shown.
+//! cannot do its part. Modules that run already notice nothing, and what is left behind is shown.
 
 use std::fs;
 

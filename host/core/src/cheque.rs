@@ -76,7 +76,7 @@ impl Service {
             deposit: row.deposit,
             paid: known.paid,
         };
-        // Before the write lock is taken: whoever asks is a stranger until the signature is good.
+        // Before the write lock is taken: the caller is a stranger until the signature is good.
         let cheque = cheque::check(message, &expect).map_err(refused)?;
         if cheque.balance > known.paid {
             self.keep_cheque(&row, &cheque, message).await?;

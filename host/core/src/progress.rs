@@ -1,4 +1,4 @@
-//! What keeps an order or a channel of a client waiting, for whoever looks. It follows from the
+//! What keeps an order or a channel of a client waiting, for a person who looks. It follows from the
 //! last attempt to reach the agent, so it is not in the database: after a restart there is soon
 //! another one.
 

@@ -89,13 +89,13 @@ async fn write(
                 group.iter().map(|_| Err(failed.clone())).collect()
             });
         for (report, outcome) in group.drain(..).zip(outcomes) {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = report.answer.send(outcome);
         }
     }
 }
 
-/// Whoever was answered a moment ago is about to report again: to let them is cheaper than a commit
+/// A module that was answered a moment ago is about to report again: to let it is cheaper than a commit
 /// of their own. It takes no time where nobody comes.
 async fn gather(queue: &mut mpsc::Receiver<Report>, group: &mut Vec<Report>) {
     for _ in 0..GATHER {

@@ -1,7 +1,7 @@
 //! Templates: the JSON Schemas that access messages and offerings are filled by.
 //!
 //! A [`Template`] exists only after every check of its registration has passed, and holds its
-//! schema compiled, so that whoever has one can validate messages at once. A schema is the text of
+//! schema compiled, so that its owner can validate messages at once. A schema is the text of
 //! a stranger: it cannot make the host fetch anything, nor spend more than a bounded amount of
 //! time or memory on it. Absent here: files, the database, and what a field means.
 

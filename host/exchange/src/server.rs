@@ -1,6 +1,6 @@
 //! The agent's endpoint.
 //!
-//! Whoever asks is unknown until a signature says otherwise, so connections, bodies, rates and times
+//! A caller is unknown until a signature says otherwise, so connections, bodies, rates and times
 //! are limited before anything is looked at.
 
 use std::future::Future;

@@ -39,7 +39,7 @@ impl Errand {
         }
     }
 
-    /// What whoever looks asks for: the order or the channel.
+    /// What the caller asks for: the order or the channel.
     fn subject(&self) -> String {
         match self {
             Self::Order { hash, .. } | Self::Cancel { hash, .. } => hash.clone(),

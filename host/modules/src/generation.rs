@@ -298,7 +298,7 @@ impl Generation {
         }
     }
 
-    /// Any bytes in the place of a command, and whatever the module makes of them; for whoever tests
+    /// Any bytes in the place of a command, and whatever the module makes of them; for a test
     /// that. A program elsewhere is never sent such.
     pub fn raw(&self, request: &[u8]) -> Future<Bytes<u8>> {
         match &self.body {

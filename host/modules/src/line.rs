@@ -338,7 +338,7 @@ impl Line {
         }
         drop(inner);
         if let Some(waits) = waits {
-            // Whoever waited may have given up.
+            // The caller that waited may have given up.
             let _ = waits.send(answer);
         }
     }
@@ -532,7 +532,7 @@ impl Subscription {
     fn end(&self, why: Ended) {
         let mut state = self.lock();
         state.over.get_or_insert(why);
-        // Dropped, so that whoever waits learns that nobody will answer.
+        // Dropped, so that a waiting caller learns that nobody will answer.
         state.waiting.clear();
         drop(state);
         self.news.send_modify(|number| *number += 1);

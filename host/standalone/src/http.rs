@@ -66,7 +66,7 @@ pub(super) async fn answer(State(desk): State<Desk>, request: Request) -> Respon
     ticket.resize(cost, &budget).await;
     let (here, gone) = Here::new();
     let visitor = Visitor { bearer, way: Way::Asked, place, gone };
-    // Whoever hangs up breaks off what waits, and nothing that has been begun.
+    // A caller that hangs up cancels what waits, and nothing that has begun.
     let answered = tokio::spawn(async move {
         let answer = desk.answer(&visitor, &text, ticket).await;
         drop(text);

@@ -29,8 +29,8 @@ pub fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, 
     own::schemas(generator)
 }
 
-/// The largest message in bytes: of whoever has shown no token as it came, and of whoever has, which may
-/// name all the channels it serves, some 26,000.
+/// The largest message in bytes. A program that has not shown a token yet may send less than one that has, which
+/// may name all the channels that it serves, some 26,000.
 fn max_message(proven: bool) -> usize {
     if proven { 1024 * 1024 } else { 64 * 1024 }
 }

@@ -1,8 +1,8 @@
 //! `/ws`: a connection that lives as long as both sides like.
 //!
 //! One task has all of a connection: it reads calls, has them answered beside each other, and writes
-//! answers and commands in turn. It reads no further while too many calls are under way, and whoever
-//! does not read what is written is closed; so a connection holds a bounded amount of everything.
+//! answers and commands in turn. It reads no further while too many calls are under way, and closes
+//! the connection of a program that does not read what is written; so a connection holds a bounded amount of everything.
 
 use std::collections::HashSet;
 use std::future::pending;
@@ -109,7 +109,7 @@ impl Connection {
                     Some(Ok(message)) => self.heard(message).await,
                     Some(Err(error)) => {
                         tracing::debug!(error = privatix_plugin_api::chain(&error), "a connection broke");
-                        // Some of what is wrong can still be said to whoever is there.
+                        // The program that is there can still be told some of what is wrong.
                         ControlFlow::Break((close_code::PROTOCOL, TOO_LARGE_OR_BROKEN))
                     }
                     None => ControlFlow::Break((close_code::NORMAL, "")),

@@ -73,7 +73,7 @@ pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// What an error was made of, which an I/O error hides from whoever asks for its source.
+/// What an error was made of, which an I/O error hides from a caller that asks for its source.
 fn below<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>() {
         Some(error) => error.get_ref().map(|inner| inner as _),

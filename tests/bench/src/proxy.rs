@@ -171,7 +171,7 @@ fn source() -> anyhow::Result<SocketAddr> {
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Whoever hangs up has had enough.
+            // A program that hangs up has had enough.
             std::thread::spawn(move || pour(stream));
         }
     });

@@ -45,7 +45,7 @@ pub(crate) fn says_nothing_of_programs(id: &str) -> Option<&'static str> {
 
 /// Runs a case of the catalogue.
 pub(crate) fn run(cases: &[Case], run: &Path, id: &str, directory: &Path) -> ExitCode {
-    // Whoever started this may be killed; nobody would end this process then.
+    // The parent may be killed; nobody would end this process then.
     if prctl::set_pdeathsig(Signal::SIGKILL).is_err() {
         return ExitCode::FAILURE;
     }

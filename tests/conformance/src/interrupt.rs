@@ -49,7 +49,7 @@ pub(crate) fn clean_up_after(directory: PathBuf) -> io::Result<()> {
         for process in process::descendants().unwrap_or_default() {
             let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
-        // Whoever was killed may have been making a file.
+        // The killed process may have been making a file.
         for _ in 0..TRIES {
             if std::fs::remove_dir_all(&directory).is_ok() || !directory.exists() {
                 break;

@@ -63,7 +63,7 @@ pub(crate) fn source() -> SocketAddrV4 {
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Whoever hangs up has had enough.
+            // A program that hangs up has had enough.
             std::thread::spawn(move || pour(stream));
         }
     });

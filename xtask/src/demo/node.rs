@@ -120,7 +120,7 @@ impl Node {
                 command
             }
         };
-        // Settings of whoever runs the demo are not meant for its hosts.
+        // Settings in the user's environment are not meant for the demo's hosts.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PRIVATIX_") {
                 command.env_remove(name);

@@ -281,7 +281,7 @@ fn account(node: &Node, channel: &str) -> Outcome<Account> {
     })
 }
 
-/// That nobody serves a local port any more, in the words of whoever tried.
+/// That nobody serves a local port any more, in the words of the program that tried.
 fn gone(port: SocketAddr) -> Outcome<String> {
     match socks::connect(port, "127.0.0.1", 9) {
         Ok(_) => Err(format!("expected no service at {port}, got a connection")),

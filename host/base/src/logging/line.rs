@@ -1,8 +1,8 @@
 //! One event, one line: nothing that an event quotes can begin a line of its own, colour it, turn its
 //! direction or fill the disk.
 //!
-//! What is escaped is what was formatted, so that it holds for every field of every event, whoever
-//! logs it.
+//! What is escaped is what was formatted, so that it holds for every field of every event from
+//! every source.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};

@@ -168,7 +168,7 @@ async fn reports_at_the_same_time_all_land() {
                     let (a, b) = tokio::join!(world.said(report.clone()), world.said(report));
                     assert_eq!([a, b], ["active", "active"]);
                 } else {
-                    // Whoever is behind the others is refused.
+                    // A report behind the others is refused.
                     let said = world.said(total(channel, session, number * task)).await;
                     assert!(said == "active" || said == "UsageWentBackwards", "{said}");
                 }

@@ -1,5 +1,5 @@
 //! How the client opens an envelope: seven checks in a fixed order, each with its own error, so
-//! that whoever reads one knows that all before it have passed. Nothing is returned, and so
+//! that a reader of an error knows that all checks before it have passed. Nothing is returned, and so
 //! nothing can be stored, before the last.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A cheque with the messages it rests on, each signed, so that whoever settles it needs nothing
+//! A cheque with the messages it rests on, each signed, so that the party who settles it needs nothing
 //! else: neither a host nor anybody's word.
 
 use privatix_plugin_api::json::{self, JsonError};

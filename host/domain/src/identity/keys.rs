@@ -1,5 +1,5 @@
-//! The public keys that others know a core by. Whoever has a [`PublicKey`] or a [`SealingKey`] has
-//! one that is safe to use: points of small order, for which anybody can make signatures or guess
+//! The public keys that others know a core by. A [`PublicKey`] and a [`SealingKey`] are always
+//! safe to use: points of small order, for which anybody can make signatures or guess
 //! shared secrets, are refused on the way in. Absent here: anything secret.
 
 use std::fmt;

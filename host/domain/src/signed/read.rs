@@ -1,5 +1,5 @@
-//! From a JSON value to the fields of a message. The form is checked here again, although whoever
-//! parses a text with [`json::parse`] has it already: a hash or a signature over a value that only
+//! From a JSON value to the fields of a message. The form is checked here again, although a text
+//! that [`json::parse`] read has it already: a hash or a signature over a value that only
 //! looks like its canonical form would be one over something else.
 
 use privatix_plugin_api::json::{self, JsonError};

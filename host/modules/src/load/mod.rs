@@ -58,7 +58,7 @@ pub fn load(copy: &Path) -> Result<ModuleRootRef, Problem> {
 fn incompatible(error: &LibraryError) -> Problem {
     let required = "the root module of privatix-plugin-api's ABI version 1";
     if let LibraryError::AbiInstability(_) = error {
-        // abi_stable's account of it runs over pages, for whoever made the library.
+        // abi_stable's account of it runs over pages, for the library's author.
         tracing::debug!(%error, "the layout of the root module differs");
         let found = "a root module whose types differ from the host's";
         return Problem::new(Code::LayoutMismatch, found, required, REBUILD);

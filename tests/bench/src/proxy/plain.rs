@@ -26,7 +26,7 @@ async fn hop(to: SocketAddr) -> anyhow::Result<SocketAddr> {
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
-            // Whoever hangs up has had enough.
+            // A program that hangs up has had enough.
             tokio::spawn(copy(near, to));
         }
     });

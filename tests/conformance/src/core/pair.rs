@@ -297,7 +297,7 @@ async fn speak_for_the_agent(bench: &Bench, agent: &Party) -> Result<(), Finding
     Ok(())
 }
 
-/// The newest of what a module has logged, for whoever wonders.
+/// The newest of what a module has logged, for a person who looks for the cause.
 fn last_words(party: &Party) -> String {
     let events = party.script.events();
     let newest: Vec<String> = events

@@ -120,7 +120,7 @@ async fn serve(
             }
         };
         match carried {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             Ok(()) => drop(done.send(amount)),
             Err(_) => break true,
         }

@@ -116,7 +116,7 @@ impl ServiceModule for Module {
             }
         }
         match self.role {
-            // It listens already, and asks its core about whoever comes.
+            // It listens already, and asks its core whether a client may log in.
             Role::Agent => Ok(Started::Ready),
             Role::Client if fault::is("start-unheld") => {
                 let shared = Arc::clone(&self.shared);

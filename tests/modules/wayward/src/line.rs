@@ -1,6 +1,6 @@
 //! The line of a channel: one connection at most, the session on it, and the way to cut it.
 //!
-//! A task has a [`Line`] for as long as it serves a channel. Whoever cuts a line waits until that
+//! A task has a [`Line`] for as long as it serves a channel. The caller that cuts a line waits until that
 //! task has reported its last usage, stopped the session and dropped the line.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
