@@ -24,11 +24,18 @@ fn calls(page: &str) -> Vec<Vec<String>> {
             let Some(at) = words.iter().position(|word| word.ends_with("privatix")) else {
                 continue;
             };
-            let ends = |word: &&str| !["|", "&", ">", "2>", ";", "||", "&&"].contains(word);
-            let arguments = words[at + 1..].iter().take_while(|word| ends(word));
-            let arguments =
-                arguments.map(|word| word.trim_matches(['"', '\'', ')', ';']).to_owned());
-            calls.push(arguments.take_while(|word| word != "--").collect());
+            let mut arguments = Vec::new();
+            for word in &words[at + 1..] {
+                if ["|", "&", ">", "2>", "||", "&&", "--"].contains(word) {
+                    break;
+                }
+                arguments.push(word.trim_matches(['"', '\'', ')', ';']).to_owned());
+                // The end of `$(…)`, or of the command.
+                if word.ends_with([')', ';']) {
+                    break;
+                }
+            }
+            calls.push(arguments);
         }
     }
     calls
