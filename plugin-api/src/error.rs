@@ -89,6 +89,13 @@ impl ErrorName {
     }
 }
 
+impl fmt::Display for ErrorName {
+    /// The name on the wire.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(out)
+    }
+}
+
 /// A refused call to the core.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -160,6 +167,13 @@ pub enum FaultKind {
 impl FaultKind {
     /// All of this version.
     pub const ALL: [Self; 4] = [Self::Failed, Self::Panicked, Self::Unsupported, Self::Stopped];
+}
+
+impl fmt::Display for FaultKind {
+    /// The word on the wire.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(out)
+    }
 }
 
 impl Fault {

@@ -18,7 +18,7 @@ pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// How deeply arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 64;
 
-/// Why a text is not an acceptable message or template. Each has its own stable code.
+/// Why a text is not an acceptable message or template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// Not JSON at all.
@@ -52,19 +52,6 @@ pub enum JsonError {
         /// Line and column.
         place: String,
     },
-}
-
-impl JsonError {
-    /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Invalid(_) => "InvalidJson",
-            Self::DuplicateKey { .. } => "DuplicateKey",
-            Self::NumberTooLarge { .. } => "NumberTooLarge",
-            Self::NumberNotInteger { .. } => "NumberNotInteger",
-            Self::TooDeep { .. } => "TooDeep",
-        }
-    }
 }
 
 /// Parses a text strictly (see the module's documentation).
@@ -264,10 +251,20 @@ mod tests {
 
     use super::*;
 
+    fn word(error: &JsonError) -> &'static str {
+        match error {
+            JsonError::Invalid(_) => "invalid",
+            JsonError::DuplicateKey { .. } => "duplicate key",
+            JsonError::NumberTooLarge { .. } => "too large",
+            JsonError::NumberNotInteger { .. } => "not an integer",
+            JsonError::TooDeep { .. } => "too deep",
+        }
+    }
+
     fn check(text: &str, expected: &str) {
         let outcome = match parse(text.as_bytes()) {
             Ok(value) => value.to_string(),
-            Err(error) => error.code().to_owned(),
+            Err(error) => word(&error).to_owned(),
         };
         assert_eq!(outcome, expected, "{text}");
     }
@@ -278,26 +275,26 @@ mod tests {
             (r#"{"b":1,"a":[true,null,"x"]}"#, r#"{"a":[true,null,"x"],"b":1}"#),
             ("9007199254740991", "9007199254740991"),
             ("0", "0"),
-            ("9007199254740992", "NumberTooLarge"),
-            ("18446744073709551615", "NumberTooLarge"),
-            ("18446744073709551616", "NumberTooLarge"),
-            ("1e300", "NumberTooLarge"),
-            ("-1", "NumberNotInteger"),
-            ("-0", "NumberNotInteger"),
-            ("1.0", "NumberNotInteger"),
-            ("0.5", "NumberNotInteger"),
-            ("1e2", "NumberNotInteger"),
-            (r#"{"a":1,"a":1}"#, "DuplicateKey"),
-            (r#"{"x":{"a":1,"\u0061":2}}"#, "DuplicateKey"),
+            ("9007199254740992", "too large"),
+            ("18446744073709551615", "too large"),
+            ("18446744073709551616", "too large"),
+            ("1e300", "too large"),
+            ("-1", "not an integer"),
+            ("-0", "not an integer"),
+            ("1.0", "not an integer"),
+            ("0.5", "not an integer"),
+            ("1e2", "not an integer"),
+            (r#"{"a":1,"a":1}"#, "duplicate key"),
+            (r#"{"x":{"a":1,"\u0061":2}}"#, "duplicate key"),
             (r#"[{"a":1},{"a":2}]"#, r#"[{"a":1},{"a":2}]"#),
-            ("{} x", "InvalidJson"),
-            ("{", "InvalidJson"),
-            ("", "InvalidJson"),
-            ("\u{feff}{}", "InvalidJson"),
-            (r#""\ud800""#, "InvalidJson"),
-            ("NaN", "InvalidJson"),
-            ("{'a':1}", "InvalidJson"),
-            ("[1,]", "InvalidJson"),
+            ("{} x", "invalid"),
+            ("{", "invalid"),
+            ("", "invalid"),
+            ("\u{feff}{}", "invalid"),
+            (r#""\ud800""#, "invalid"),
+            ("NaN", "invalid"),
+            ("{'a':1}", "invalid"),
+            ("[1,]", "invalid"),
         ] {
             check(text, expected);
         }
@@ -307,8 +304,8 @@ mod tests {
     fn depth_is_bounded_and_deep_texts_do_not_overflow_the_stack() {
         let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
-        check(&nested(MAX_DEPTH + 1), "TooDeep");
-        check(&nested(1_000_000), "TooDeep");
+        check(&nested(MAX_DEPTH + 1), "too deep");
+        check(&nested(1_000_000), "too deep");
     }
 
     #[test]

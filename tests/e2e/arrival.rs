@@ -67,7 +67,7 @@ impl Witness {
 
 /// The code where there is one, else the state.
 fn word(view: &ModuleView) -> String {
-    view.problem.as_ref().map_or(view.state.as_str(), |problem| &problem.code).to_owned()
+    view.problem.as_ref().map_or(view.state.as_str(), |problem| problem.code.code()).to_owned()
 }
 
 /// Delivers a package but for the last step, then lets it arrive. `waits` are the words by which
@@ -291,7 +291,7 @@ fn a_running_module_goes_on_without_its_templates() {
         });
         let candidate = view.candidate.unwrap();
         assert_eq!((view.state, candidate.state), (State::Running, State::Incomplete));
-        assert_eq!(candidate.problem.unwrap().code, "TemplateMissing");
+        assert_eq!(candidate.problem.unwrap().code.code(), "TemplateMissing");
         let told = node.privatix(&["module", "explain", "good"]);
         assert!(String::from_utf8_lossy(&told.stdout).contains("TemplateMissing"), "{told:?}");
     };
@@ -380,7 +380,7 @@ fn what_changes_no_content_restarts_nothing() {
         node.wait("good", "short of a template", |view| {
             let candidate =
                 view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
-            candidate.is_some_and(|problem| problem.code == "TemplateMissing")
+            candidate.is_some_and(|problem| problem.code.code() == "TemplateMissing")
         });
         place(&node.plugins(), &package.access_name(), &package.access);
         let view = node.wait("good", "whole again", |view| view.candidate.is_none());

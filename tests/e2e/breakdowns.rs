@@ -111,7 +111,7 @@ fn a_module_that_neither_version_comes_up_of_holds_no_product_id() {
     node.wait_problem("lost", State::Failed, "ConfigureFailed");
     let lost = node.wait("lost", "without a new version", |view| view.candidate.is_some());
     let candidate = lost.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
-    assert_eq!(candidate.map(|problem| problem.code.as_str()), Some("ConfigureFailed"));
+    assert_eq!(candidate.map(|problem| problem.code.code()), Some("ConfigureFailed"));
     let id = product.as_str().expect("an id").to_owned();
     let heir = Package::faulty("heir").with_manifest(|all| all["productId"] = product);
     heir.drop_into(&node.plugins());

@@ -120,7 +120,7 @@ fn seal(library: &mut [u8]) {
 
 /// The code for which the reader refuses a library, if it does.
 fn refusal(library: &[u8]) -> Option<String> {
-    inspect::inspect(library).err().map(|problem| problem.code)
+    inspect::inspect(library).err().map(|problem| problem.code.to_string())
 }
 
 /// Lengths at which a library is cut off: all in its header, the rest all over the file.
@@ -267,7 +267,7 @@ async fn probe(path: &Path, flip: &Flip) -> String {
     file.write_all_at(&[byte[0] ^ 1 << flip.bit], flip.at as u64).unwrap();
     let outcome = Prober::binary(env!("CARGO_BIN_EXE_privatix")).probe(path).await;
     file.write_all_at(&byte, flip.at as u64).unwrap();
-    outcome.map_or_else(|problem| problem.code, |()| "loaded".into())
+    outcome.map_or_else(|problem| problem.code.to_string(), |()| "loaded".into())
 }
 
 /// Drops altered libraries into a host beside a good module: each is refused for one of the
@@ -282,7 +282,7 @@ fn all_refused(libraries: Vec<Package>, codes: &[&str]) {
         let view = node.wait_state(&package.name, State::Refused);
         let problem = view.problem.expect("a reason");
         assert!(
-            codes.contains(&problem.code.as_str()),
+            codes.contains(&problem.code.code()),
             "seed {}, {}: {problem:?}",
             seed(),
             package.name

@@ -215,7 +215,7 @@ fn a_database_that_was_removed_acknowledges_nothing_and_the_host_fails() {
     fs::rename(&path, &aside).expect("moved");
     wait_trouble(&node);
     let trouble = good(&node).and_then(|view| view.database).expect("seen");
-    assert_eq!(trouble.fault, "replaced");
+    assert_eq!(trouble.fault.code(), "replaced");
     fs::rename(&aside, &path).expect("moved back");
     wait_works(&node);
     fs::remove_file(&path).expect("removed");

@@ -120,7 +120,7 @@ fn a_refusal_says_why() {
     let (code, out, err) = order(&pair, &[&offering, "--json"]);
     let view: OrderView = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, view.state.as_str()), (1, "rejected"), "{err}");
-    assert_eq!(view.refusal.expect("a reason").code, "ClientNotAllowed");
+    assert_eq!(view.refusal.expect("a reason").code.code(), "ClientNotAllowed");
     let (code, _, err) = order(&pair, &[&offering, "--no-wait", "--wait", "3"]);
     assert_eq!(code, 2, "{err}");
 }

@@ -312,7 +312,7 @@ fn a_directory_that_others_can_write() {
     chmod(&plugins, 0o775);
     let view = node.wait("good", "told of", |view| view.candidate.is_some());
     let problem = view.candidate.and_then(|candidate| candidate.problem).expect("a reason");
-    assert_eq!((view.state, problem.code.as_str()), (State::Running, "WritableByOthers"));
+    assert_eq!((view.state, problem.code.code()), (State::Running, "WritableByOthers"));
     chmod(&plugins, 0o700);
     node.wait("good", "well again", |view| view.candidate.is_none());
     untouched(&mut node);

@@ -54,7 +54,7 @@ fn rolled_back_to(old: Package, new: Package, code: &str, state: State) {
     new.drop_into(&node.plugins());
     let view = node.wait("good", "back on the old version", |view| {
         let candidate = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
-        view.state == State::Running && candidate.is_some_and(|problem| problem.code == code)
+        view.state == State::Running && candidate.is_some_and(|problem| problem.code.code() == code)
     });
     let candidate = view.candidate.expect("a candidate");
     assert_eq!(view.version.expect("a version").version, "0.1.0");
@@ -137,7 +137,7 @@ fn a_version_that_cannot_be_loaded_leaves_the_running_one_alone() {
     // The templates come first, and for a moment do not match the old library.
     let view = node.wait("good", "running beside a refused one", |view| {
         let candidate = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
-        candidate.is_some_and(|problem| problem.code == "LayoutMismatch")
+        candidate.is_some_and(|problem| problem.code.code() == "LayoutMismatch")
     });
     let candidate = view.candidate.expect("a candidate");
     assert_eq!((view.state, candidate.state), (State::Running, State::Refused));
@@ -158,7 +158,7 @@ fn an_inconsistent_set_is_waited_for_while_the_old_version_runs() {
     crate::support::module::place(&node.plugins(), &new.library_name(), &new.library);
     let view = node.wait("good", "waiting for the template", |view| view.candidate.is_some());
     let problem = view.candidate.and_then(|candidate| candidate.problem).expect("a problem");
-    assert_eq!((view.state, problem.code.as_str()), (State::Running, "TemplateHashMismatch"));
+    assert_eq!((view.state, problem.code.code()), (State::Running, "TemplateHashMismatch"));
     crate::support::module::place(&node.plugins(), &new.access_name(), &new.access);
     node.wait_version("good", "0.2.0");
 }

@@ -13,6 +13,7 @@ use super::paging::Paging;
 use super::{host, output};
 use privatix_base::clock;
 use privatix_core::{Draft, IdentityView, OfferingView};
+use privatix_domain::code::Code;
 use privatix_domain::present::Line;
 use privatix_operator::client::Client;
 use privatix_operator::trade::{Fetch, Fetched};
@@ -21,7 +22,7 @@ use privatix_operator::trade::{Fetch, Fetched};
 const FETCH: Duration = Duration::from_secs(330);
 
 /// Refusals of offerings that are for another module than those here, or than the one chosen.
-const ELSEWHERE: [&str; 2] = ["UnknownProduct", "WrongProduct"];
+const ELSEWHERE: [Code; 2] = [Code::UnknownProduct, Code::WrongProduct];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -120,7 +121,7 @@ async fn fetch(
     }
     // An agent may well sell what this host has no use for.
     let (others, refused): (Vec<_>, Vec<_>) =
-        fetched.refused.iter().partition(|refused| ELSEWHERE.contains(&refused.code.as_ref()));
+        fetched.refused.iter().partition(|refused| refused.code.is_one_of(&ELSEWHERE));
     if let Some(first) = refused.first().or(others.first().filter(|_| fetched.offerings.is_empty()))
     {
         let all = fetched.refused.len();

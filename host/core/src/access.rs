@@ -12,6 +12,7 @@ use super::{Caller, CoreReply, Refused, Service};
 use privatix_base::clock;
 use privatix_domain::access::{self, AccessParts, Binding, Expect};
 use privatix_domain::billing::next_balance;
+use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::status::{Effect, Event, Hold};
 use privatix_domain::template::{Template, Violation};
@@ -61,7 +62,7 @@ impl Service {
     /// `ChannelNotFound`; `ProductNotReady` while no valid message can be made.
     pub async fn access_envelope(&self, key: ClientKey) -> Result<Value, Refused> {
         let store = &self.inner.store;
-        let unknown = || Refused::new("ChannelNotFound", "there is no such channel");
+        let unknown = || Refused::new(Code::ChannelNotFound, "there is no such channel");
         let mut txn = store.begin().await?;
         let channel = txn.channel_find(key).await?.ok_or_else(unknown)?;
         if let Some(envelope) = &channel.access
@@ -138,7 +139,7 @@ impl Service {
     /// # Errors
     /// The code of the first check that failed.
     pub async fn access_received(&self, key: ClientKey, envelope: &Value) -> Result<(), Refused> {
-        let unknown = || Refused::new("ChannelNotFound", "there is no such channel");
+        let unknown = || Refused::new(Code::ChannelNotFound, "there is no such channel");
         let channel = self.inner.store.channel_find(key).await?.ok_or_else(unknown)?;
         let agent: PublicKey = channel.peer.parse().map_err(|error| Refused::internal(&error))?;
         let noted = envelope.get("templateHash").and_then(Value::as_str).unwrap_or_default();
@@ -152,7 +153,7 @@ impl Service {
         let opened = access::open(envelope, &expect, &self.inner.identity, |hash| {
             template.filter(|template| template.hash() == hash)
         })
-        .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+        .map_err(|error| Refused::because(error.code(), &error))?;
         self.check_payment_receiver(&channel, &opened.message).await?;
         let mut txn = self.inner.store.begin().await?;
         let row = txn.channel_find(key).await?.ok_or_else(unknown)?;
@@ -207,12 +208,12 @@ impl Service {
             return Ok(());
         }
         let text = format!("the payment receiver {receiver:?} is not at the agent's URL");
-        Err(Refused::new("ForeignPaymentReceiver", text))
+        Err(Refused::new(Code::ForeignPaymentReceiver, text))
     }
 }
 
 fn not_ready(what: &str) -> Refused {
-    Refused::new("ProductNotReady", format!("no valid access message can be made: {what}"))
+    Refused::new(Code::ProductNotReady, format!("no valid access message can be made: {what}"))
 }
 
 pub(super) fn all(violations: &[Violation]) -> String {

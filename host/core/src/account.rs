@@ -16,6 +16,7 @@ use privatix_base::clock;
 use privatix_domain::account::{self, Account};
 use privatix_domain::billing::admitted_usage;
 use privatix_domain::cheque::{self, ChequeError, Expect};
+use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::order::{ChannelRequest, check_request};
 use privatix_domain::signed::{self, Kind};
@@ -52,7 +53,7 @@ impl Service {
         let client = key(&row)?;
         let now = clock::wall_now();
         let request = check_request(kind, message, &client, channel, now)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         let expires = now + 2 * ChannelRequest::TOLERANCE;
         let mut txn = self.inner.store.begin().await?;
         let fresh = txn.nonce_use(&row.peer, &request.nonce.to_string(), expires, now).await?;
@@ -60,7 +61,7 @@ impl Service {
         if fresh {
             Ok(())
         } else {
-            Err(Refused::new("RepeatedRequest", "this request was made before"))
+            Err(Refused::new(Code::RepeatedRequest, "this request was made before"))
         }
     }
 
@@ -71,7 +72,7 @@ impl Service {
     pub fn request_make(&self, kind: Kind, channel: ClientKey) -> Result<Value, Refused> {
         let request = ChannelRequest { channel, time: clock::wall_now(), nonce: Uuid::new_v4() };
         signed::sign(kind, request, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))
+            .map_err(|error| Refused::because(error.code(), &error))
     }
 
     /// The agent's signed account of a channel.
@@ -81,7 +82,7 @@ impl Service {
     pub async fn account(&self, channel: ClientKey) -> Result<Value, Refused> {
         let account = self.account_now(channel).await?;
         signed::sign(Kind::Account, account, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))
+            .map_err(|error| Refused::because(error.code(), &error))
     }
 
     pub(super) async fn account_now(&self, channel: ClientKey) -> Result<Account, Refused> {
@@ -115,7 +116,7 @@ impl Service {
         let row = self.channel_row(channel).await?;
         // Whether it is stale is only known where it is taken.
         let account = account::check(message, &key(&row)?, channel, 0)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         self.account_taken(&account, message).await?;
         Ok(account.serial > row.access_serial
             && !is_over(account.status)
@@ -135,7 +136,7 @@ impl Service {
         // One that was made in the future, by a clock that has been set since, is no measure.
         let last = txn.account_time(account.channel).await?.min(clock::wall_now());
         account::check_time(account, last)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         // Before the account is put beside what was measured here by then.
         self.remember_cheque(&mut txn, account).await?;
         txn.account_put(account, &message.to_string()).await?;
@@ -259,7 +260,7 @@ pub(super) fn key(row: &ChannelRow) -> Result<PublicKey, Refused> {
 }
 
 pub(super) fn unknown() -> Refused {
-    Refused::new("ChannelNotFound", "there is no such channel")
+    Refused::new(Code::ChannelNotFound, "there is no such channel")
 }
 
 /// A cheque that the agent has is not sent any more; one that it has not, or has lost, is.

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::offering::parsed;
 use super::{OrderView, Refused, Service};
 use privatix_base::clock;
-use privatix_domain::order::{CANCELLED, OrderCancel, OrderRefusal, read_cancel};
+use privatix_domain::code::Code;
+use privatix_domain::order::{OrderCancel, OrderRefusal, read_cancel};
 use privatix_domain::signed::{self, Kind};
 use privatix_store::{OrderRow, OrderState};
 
@@ -77,11 +78,11 @@ impl Service {
             (OrderState::Accepted, _) => {
                 let text = "the agent has accepted the order already. End its channel instead: \
                             privatix channel terminate CHANNEL";
-                return Err(Refused::new("BadStatus", text));
+                return Err(Refused::new(Code::BadStatus, text));
             }
             (OrderState::Rejected, None) => {
                 let text = "the agent has refused the order; there is nothing to cancel";
-                return Err(Refused::new("BadStatus", text));
+                return Err(Refused::new(Code::BadStatus, text));
             }
         }
         self.order_view(&hash).await
@@ -105,7 +106,7 @@ impl Service {
                 client_signing_key: self.inner.identity.public().signing,
             };
             let message = signed::sign(Kind::OrderCancel, cancel, &self.inner.identity)
-                .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+                .map_err(|error| Refused::because(error.code(), &error))?;
             let exchange = parsed(&offering)?.exchange;
             waiting.push(Cancelling { order: row.hash, message, exchange });
         }
@@ -130,8 +131,8 @@ impl Service {
     /// The first check that failed; `ForeignOrder`.
     pub async fn cancel_received(&self, message: &Value) -> Result<Value, Refused> {
         self.only(Role::Agent)?;
-        let cancel = read_cancel(message)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+        let cancel =
+            read_cancel(message).map_err(|error| Refused::because(error.code(), &error))?;
         let client = cancel.client_signing_key.to_string();
         let mut txn = self.inner.store.begin().await?;
         let Some(row) = txn.order_get(&cancel.order).await? else {
@@ -139,7 +140,7 @@ impl Service {
             return self.cancelled_word(&cancel.order);
         };
         if row.client != client {
-            return Err(Refused::new("ForeignOrder", "the order is another client's"));
+            return Err(Refused::new(Code::ForeignOrder, "the order is another client's"));
         }
         if row.state == OrderState::Waiting {
             txn.order_cancel(&row.hash, clock::unix_now()).await?;
@@ -161,11 +162,11 @@ impl Service {
     fn refusal_word(&self, order: &str, refused: &Refused) -> Result<Value, Refused> {
         let refusal = OrderRefusal {
             order: order.to_owned(),
-            code: refused.code.to_string(),
+            code: refused.code.clone(),
             text: refused.text.clone(),
         };
         signed::sign(Kind::OrderRefusal, refusal, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))
+            .map_err(|error| Refused::because(error.code(), &error))
     }
 }
 
@@ -173,10 +174,10 @@ impl Service {
 pub(super) fn rejected(row: &OrderRow) -> Refused {
     match row.cancelled_at {
         Some(_) => cancelled(),
-        None => Refused::new("OrderRejected", "the agent's operator has refused it"),
+        None => Refused::new(Code::OrderRejected, "the agent's operator has refused it"),
     }
 }
 
 pub(super) fn cancelled() -> Refused {
-    Refused::new(CANCELLED, "the client has cancelled it")
+    Refused::new(Code::OrderCancelled, "the client has cancelled it")
 }

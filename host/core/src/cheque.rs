@@ -14,6 +14,7 @@ use privatix_base::clock::{self, UnixSeconds};
 use privatix_domain::account::Account;
 use privatix_domain::back_off::soon;
 use privatix_domain::cheque::{self, Bundle, Cheque, Expect, Receipt};
+use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::signed::{self, Kind};
 use privatix_store::{ChannelRow, ChequeRow, DueCheque, StoreError, Txn};
@@ -62,9 +63,7 @@ impl Service {
     /// The first check that failed; `ChannelNotFound`.
     pub async fn cheque_received(&self, message: &Value) -> Result<Value, Refused> {
         self.only(Role::Agent)?;
-        let refused = |error: cheque::ChequeError| {
-            Refused::new(error.code(), privatix_plugin_api::chain(&error))
-        };
+        let refused = |error: cheque::ChequeError| Refused::because(error.code(), &error);
         let channel = cheque::read(message).map_err(refused)?.channel;
         let row = self.channel_row(channel).await?;
         let known = self.inner.store.billing_some(&[channel]).await?.pop().ok_or_else(unknown)?;
@@ -85,7 +84,7 @@ impl Service {
         let account = Account { best_cheque: None, ..self.account_now(channel).await? };
         let receipt = Receipt { cheque: hash(message)?, account };
         signed::sign(Kind::Receipt, receipt, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))
+            .map_err(|error| Refused::because(error.code(), &error))
     }
 
     /// Keeps a good cheque, unless a higher one has come meanwhile, and looks at its channel at once.
@@ -173,7 +172,7 @@ impl Service {
     /// `ChannelNotFound`, `AccessNotFound`.
     pub async fn payment_receiver(&self, channel: ClientKey) -> Result<String, Refused> {
         let row = self.channel_row(channel).await?;
-        let missing = || Refused::new("AccessNotFound", "the access message is not here yet");
+        let missing = || Refused::new(Code::AccessNotFound, "the access message is not here yet");
         let access = row.access.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let access: Value = access.ok_or_else(missing)?;
         let address = access.get("paymentReceiverAddress").and_then(Value::as_str);
@@ -195,7 +194,7 @@ impl Service {
             &hash(&cheque)?,
             sent.balance,
         )
-        .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+        .map_err(|error| Refused::because(error.code(), &error))?;
         self.account_taken(&read.account, receipt).await
     }
 

@@ -1,5 +1,6 @@
 //! Lists in pages, for the operator: bounded whatever the history holds.
 
+use privatix_domain::code::Code;
 use privatix_plugin_api::message::{ClientKey, SessionId, Status};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ impl ListQuery {
         if !status.is_empty() && !statuses.contains(&status) {
             let text =
                 format!("{status:?} is no status here; write one of {}", statuses.join(", "));
-            return Err(Refused::new("BadRequest", text));
+            return Err(Refused::new(Code::BadRequest, text));
         }
         Ok(Page { after, status, limit: self.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE) })
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::list::ListQuery;
 use super::{Refused, Service};
 use privatix_base::clock::{self, UnixSeconds};
+use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::offering::{self, ACCESS_TEMPLATE_HASH, Candidate, Offering, matching};
 use privatix_domain::signed::{self, Kind};
@@ -90,10 +91,10 @@ impl Service {
         let template = self.offering_template(&product).await?;
         let message = self.fill(&product, &template, draft.fields)?;
         let offering = offering::parse(&message, Some(&template))
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         if message.to_string().len() > MAX_OFFERING {
             let text = format!("an offering has at most {MAX_OFFERING} bytes");
-            return Err(Refused::new("OfferingTooLarge", text));
+            return Err(Refused::new(Code::OfferingTooLarge, text));
         }
         let access = self.template(&product.access_template).await?;
         let access = access.ok_or_else(|| Refused::not_found("its access template"))?;
@@ -131,14 +132,12 @@ impl Service {
         let Source { agent, url, product: chosen } = from;
         self.only(Role::Client)?;
         if !self.inner.store.agent_is_pinned(&agent.to_string()).await? {
-            return Err(Refused::new("AgentNotPinned", "this agent's key is not accepted"));
+            return Err(Refused::new(Code::AgentNotPinned, "this agent's key is not accepted"));
         }
-        let refused = |error: offering::OfferingError| {
-            Refused::new(error.code(), privatix_plugin_api::chain(&error))
-        };
+        let refused = |error: offering::OfferingError| Refused::because(error.code(), &error);
         let offering = offering::parse_signed(message, None).map_err(refused)?;
         if offering.agent_public_key != *agent {
-            return Err(Refused::new("BadOfferingSignature", "it names another agent's key"));
+            return Err(Refused::new(Code::BadOfferingSignature, "it names another agent's key"));
         }
         if !offering.is_of_exchange(url) {
             return Err(foreign_exchange(&offering, url));
@@ -212,7 +211,7 @@ impl Service {
         let agent_public_key = self.inner.identity.public().signing;
         let time = AgentTime { agent_public_key, nonce, time: clock::wall_now() };
         signed::sign(Kind::Time, time, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))
+            .map_err(|error| Refused::because(error.code(), &error))
     }
 
     /// Offerings, newest first.
@@ -279,7 +278,7 @@ impl Service {
             return Ok(());
         }
         Err(Refused::new(
-            "WrongRole",
+            Code::WrongRole,
             format!("only an {role} does that").replace("an client", "a client"),
         ))
     }
@@ -297,7 +296,10 @@ impl Service {
         product: &ProductRow,
     ) -> Result<std::sync::Arc<Template>, Refused> {
         let missing = || {
-            Refused::new("TemplateNotFound", format!("{} has no offering template", product.name))
+            Refused::new(
+                Code::TemplateNotFound,
+                format!("{} has no offering template", product.name),
+            )
         };
         let hash = product.offering_template.as_deref().ok_or_else(missing)?;
         self.template(hash).await?.ok_or_else(missing)
@@ -320,7 +322,7 @@ impl Service {
         ] {
             if fields.insert(name.to_owned(), value.into()).is_some() {
                 return Err(Refused::new(
-                    "FieldNotYours",
+                    Code::FieldNotYours,
                     format!("{name} is filled in by the host"),
                 ));
             }
@@ -328,7 +330,7 @@ impl Service {
         let message = Value::Object(fields);
         check_known(product, template, &message)?;
         signed::sign(Kind::Offering, message, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))
+            .map_err(|error| Refused::because(error.code(), &error))
     }
 }
 
@@ -341,7 +343,7 @@ fn check_known(product: &ProductRow, template: &Template, message: &Value) -> Re
     let Some(unknown) = template.unknown_field(&known) else { return Ok(()) };
     let text =
         format!("the offering was not made: {unknown} (offering template of {})", product.name);
-    Err(Refused::new("UnknownField", text))
+    Err(Refused::new(Code::UnknownField, text))
 }
 
 /// The offering of a row, whose message was checked when it came.
@@ -352,14 +354,14 @@ pub(super) fn parsed(row: &OfferingRow) -> Result<Offering, Refused> {
 }
 
 pub(super) fn hash(message: &Value) -> Result<String, Refused> {
-    json::hash(message).map_err(|error| Refused::new(error.code(), error))
+    json::hash(message).map_err(|error| Refused::new(Code::from(&error), error))
 }
 
 /// Or an agent could have orders sent to any address that the client's host reaches.
 fn foreign_exchange(offering: &Offering, url: &str) -> Refused {
     let exchange = &offering.exchange;
     Refused::new(
-        "ForeignExchange",
+        Code::ForeignExchange,
         format!(
             "the offering was fetched from {url}, but it sends its orders to {exchange}. An order \
              goes only to the address that the offering was fetched from. If {exchange} is the \

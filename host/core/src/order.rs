@@ -14,6 +14,7 @@ use super::{Progress, Refused, Service, refusal};
 use privatix_base::clock::{self, UnixSeconds};
 use privatix_base::config::OrderPolicy;
 use privatix_domain::billing::{AgentFacts, Terms, judge};
+use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::offering::Offering;
 use privatix_domain::order::{self, Order, OrderReply};
@@ -65,9 +66,7 @@ impl Service {
     /// The first rule it breaks: of its form, of the offering, or of this agent's policy.
     pub async fn order_received(&self, message: &Value) -> Result<OrderAnswer, Refused> {
         self.only(Role::Agent)?;
-        let refused = |error: order::OrderError| {
-            Refused::new(error.code(), privatix_plugin_api::chain(&error))
-        };
+        let refused = |error: order::OrderError| Refused::because(error.code(), &error);
         // The signature comes first: everything after it costs more, and strangers pay nothing.
         let order = order::read(message).map_err(refused)?;
         let client = order.client_signing_key.to_string();
@@ -78,7 +77,7 @@ impl Service {
         if let Some(known) = self.inner.store.order_by_nonce(&client, &nonce).await? {
             return known_answer(&known, &order_hash);
         }
-        let unknown = || Refused::new("OfferingNotFound", "no such offering is made here");
+        let unknown = || Refused::new(Code::OfferingNotFound, "no such offering is made here");
         let found = self.inner.store.offering_get(&order.offering).await?.ok_or_else(unknown)?;
         let offering = parsed(&found)?;
         let now = clock::unix_now();
@@ -136,7 +135,10 @@ impl Service {
         let mut txn = self.inner.store.begin().await?;
         let row = txn.order_get(&hash).await?.ok_or_else(|| Refused::not_found("the order"))?;
         if row.state != OrderState::Waiting {
-            return Err(Refused::new("BadStatus", format!("it is {} already", row.state.as_str())));
+            return Err(Refused::new(
+                Code::BadStatus,
+                format!("it is {} already", row.state.as_str()),
+            ));
         }
         if accept {
             let gone = || Refused::not_found("its offering");
@@ -145,8 +147,8 @@ impl Service {
             let message: Value =
                 serde_json::from_str(&row.message).map_err(|error| Refused::internal(&error))?;
             // It was checked when it came: waiting for the operator does not make it too late.
-            let order = order::read(&message)
-                .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            let order =
+                order::read(&message).map_err(|error| Refused::because(error.code(), &error))?;
             self.has_room(&mut txn, &row.client).await?;
             let (reply, channel) = self.accept(&order, &row)?;
             let text = reply.to_string();
@@ -165,7 +167,7 @@ impl Service {
         if policy != OrderPolicy::Allowlist || allowed {
             return Ok(());
         }
-        Err(Refused::new("ClientNotAllowed", "this agent does not know the client's key"))
+        Err(Refused::new(Code::ClientNotAllowed, "this agent does not know the client's key"))
     }
 
     /// Caps on what one client may have and do.
@@ -174,7 +176,7 @@ impl Service {
         let recent = txn.order_count_since(client, now.saturating_sub(3600)).await?;
         if recent >= u64::from(settings.max_orders_per_hour) {
             return Err(Refused::new(
-                "TooManyOrders",
+                Code::TooManyOrders,
                 "too many orders in an hour; try again later",
             ));
         }
@@ -184,7 +186,7 @@ impl Service {
     /// Caps on what waits for the operator: keys cost nothing, so strangers have one together.
     async fn may_wait(&self, txn: &mut Txn, client: &str) -> Result<(), Refused> {
         let settings = &self.inner.settings;
-        let full = |text| Err(Refused::new("TooManyWaiting", text));
+        let full = |text| Err(Refused::new(Code::TooManyWaiting, text));
         let own = txn.order_count_waiting(Some(client)).await?;
         if own >= u64::from(settings.max_waiting_orders_per_client) {
             return full("too many of this client's orders wait for the agent's operator");
@@ -200,7 +202,7 @@ impl Service {
     async fn has_room(&self, txn: &mut Txn, client: &str) -> Result<(), Refused> {
         let live = txn.channel_count_live(client).await?;
         if live >= u64::from(self.inner.settings.max_channels_per_client) {
-            return Err(Refused::new("TooManyChannels", "too many channels at a time"));
+            return Err(Refused::new(Code::TooManyChannels, "too many channels at a time"));
         }
         Ok(())
     }
@@ -210,7 +212,7 @@ impl Service {
         let channel = ClientKey(Uuid::new_v4());
         let reply = OrderReply { order: row.hash.clone(), channel };
         let signed = signed::sign(Kind::OrderReply, reply, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         Ok((signed, channel))
     }
 
@@ -225,7 +227,7 @@ impl Service {
         id: ClientKey,
     ) -> Result<(), Refused> {
         if !txn.offering_take(&offering.hash).await? {
-            return Err(Refused::new("SupplyExhausted", "all of the supply is taken"));
+            return Err(Refused::new(Code::SupplyExhausted, "all of the supply is taken"));
         }
         let mut channel = self.new_channel(txn, (offering, read), order_hash, id).await?;
         channel.peer = order.client_signing_key.to_string();
@@ -300,9 +302,9 @@ impl Service {
             expires: wall + VALID_FOR,
         };
         let message = signed::sign(Kind::Order, &order, &self.inner.identity)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         order::check(&order, wall, &row.hash, &terms)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         let kept = OrderRow {
             hash: hash(&message)?,
             offering: row.hash,
@@ -336,7 +338,7 @@ impl Service {
         let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
         let agent: PublicKey = offering.agent.parse().map_err(|error| Refused::internal(&error))?;
         let reply_read = order::check_reply(reply, &agent, order_hash)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         if row.state == OrderState::Accepted {
             return Ok(reply_read.channel);
         }
@@ -345,7 +347,10 @@ impl Service {
         let id = reply_read.channel;
         if txn.channel_find(id).await?.is_some() {
             // Requests name a channel and no agent: two agents with one channel could replay them.
-            return Err(Refused::new("ChannelTaken", "the agent chose the id of another channel"));
+            return Err(Refused::new(
+                Code::ChannelTaken,
+                "the agent chose the id of another channel",
+            ));
         }
         let read = parsed(&offering)?;
         let mut channel = self.new_channel(&mut txn, (&offering, &read), order_hash, id).await?;
@@ -427,7 +432,7 @@ impl Service {
 
 fn known_answer(known: &OrderRow, order_hash: &str) -> Result<OrderAnswer, Refused> {
     if known.hash != order_hash {
-        return Err(Refused::new("NonceUsed", "the nonce was used for another order"));
+        return Err(Refused::new(Code::NonceUsed, "the nonce was used for another order"));
     }
     match (known.state, known.reply.as_deref().map(serde_json::from_str)) {
         (OrderState::Accepted, Some(Ok(reply))) => Ok(OrderAnswer::Accepted(reply)),
@@ -440,7 +445,7 @@ fn known_answer(known: &OrderRow, order_hash: &str) -> Result<OrderAnswer, Refus
 fn is_open(offering: &OfferingRow) -> Result<(), Refused> {
     match offering.withdrawn_at {
         None => Ok(()),
-        Some(_) => Err(Refused::new("OfferingWithdrawn", "no more orders are taken for it")),
+        Some(_) => Err(Refused::new(Code::OfferingWithdrawn, "no more orders are taken for it")),
     }
 }
 

@@ -5,6 +5,7 @@ use privatix_plugin_api::json;
 use serde_json::Value;
 
 use super::{Refused, Service};
+use privatix_domain::code::Retry;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::order::{OrderRefusal, check_refusal};
 use privatix_domain::signed::{self, Kind};
@@ -14,14 +15,12 @@ impl Service {
     /// The agent: its signed word on an order that it will never take; nothing where the same
     /// order may be taken later, or has no hash to sign.
     pub fn order_refusal(&self, order: &Value, refused: &Refused) -> Option<Value> {
-        // The client of an altered order has signed another one, and would not know this by its hash.
-        let altered = refused.code == "BadOrderSignature";
-        if altered || refused.is_passing() || !order.is_object() {
+        if refused.code.retry() != Retry::Never || !order.is_object() {
             return None;
         }
         let refusal = OrderRefusal {
             order: json::hash(order).ok()?,
-            code: refused.code.to_string(),
+            code: refused.code.clone(),
             text: refused.text.clone(),
         };
         signed::sign(Kind::OrderRefusal, refusal, &self.inner.identity).ok()
@@ -38,7 +37,7 @@ impl Service {
         let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
         let agent: PublicKey = offering.agent.parse().map_err(|error| Refused::internal(&error))?;
         let refusal = check_refusal(message, &agent, order_hash)
-            .map_err(|error| Refused::new(error.code(), privatix_plugin_api::chain(&error)))?;
+            .map_err(|error| Refused::because(error.code(), &error))?;
         // An agent that has taken it cannot take that back.
         if row.state == OrderState::Waiting {
             let text = message.to_string();
@@ -46,7 +45,7 @@ impl Service {
             self.commit(txn).await?;
             self.progress_clear(order_hash);
             let OrderRefusal { code, text, .. } = refusal;
-            let refused = Refused { code: code.into(), text }.clipped();
+            let refused = Refused { code, text }.clipped();
             if row.cancelled_at.is_some() {
                 tracing::info!(order = order_hash, "the agent knows that the order is cancelled");
             } else {

@@ -1,12 +1,13 @@
 //! A refused request of the operator or of the other party.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelError;
 use privatix_base::condition::Seldom;
+use privatix_domain::code::Code;
+use privatix_domain::foreign::AnyCode;
 use privatix_domain::present::clip;
 use privatix_store::StoreError;
 
@@ -15,41 +16,31 @@ use privatix_store::StoreError;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refused {
     /// Stable name.
-    pub code: Cow<'static, str>,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub code: AnyCode<Code>,
     /// What is the matter, and where it helps, what to do.
     pub text: String,
 }
 
 impl Refused {
     /// A refusal.
-    pub fn new(code: &'static str, text: impl fmt::Display) -> Self {
-        Self { code: Cow::Borrowed(code), text: text.to_string() }
+    pub fn new(code: Code, text: impl fmt::Display) -> Self {
+        Self { code: code.into(), text: text.to_string() }
+    }
+
+    /// A message that is not taken, with the causes.
+    pub fn because(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(code, privatix_plugin_api::chain(error))
     }
 
     /// Something that is not there.
     pub fn not_found(text: impl fmt::Display) -> Self {
-        Self::new("NotFound", text)
-    }
-
-    /// Whether the same order may be taken later.
-    pub fn is_passing(&self) -> bool {
-        matches!(
-            self.code.as_ref(),
-            "Internal"
-                | "NotFound"
-                | "TooManyRequests"
-                | "TooSlow"
-                | "TooManyOrders"
-                | "TooManyChannels"
-                | "TooManyWaiting"
-                | "ProductNotReady"
-                | "SupplyExhausted"
-        )
+        Self::new(Code::NotFound, text)
     }
 
     /// As it comes from a stranger: no longer than there is room for.
     pub fn clipped(self) -> Self {
-        Self { code: clip(&self.code).into(), text: clip(&self.text) }
+        Self { text: clip(&self.text), ..self }
     }
 
     /// A failure of this node's own; details are for the log alone.
@@ -59,7 +50,7 @@ impl Refused {
     }
 
     fn without_details() -> Self {
-        Self::new("Internal", "the node failed; its log says more")
+        Self::new(Code::Internal, "the node failed; its log says more")
     }
 }
 
@@ -82,8 +73,8 @@ impl From<StoreError> for Refused {
 impl From<ChannelError> for Refused {
     fn from(error: ChannelError) -> Self {
         match error {
-            ChannelError::NotFound(_) => Self::new("ChannelNotFound", error),
-            ChannelError::BadStatus(_) => Self::new("BadStatus", error),
+            ChannelError::NotFound(_) => Self::new(Code::ChannelNotFound, error),
+            ChannelError::BadStatus(_) => Self::new(Code::BadStatus, error),
             ChannelError::Store(error) => error.into(),
         }
     }

@@ -14,6 +14,7 @@ use super::money::MoneyView;
 use super::{Progress, Refused, Service};
 use privatix_base::clock::UnixSeconds;
 use privatix_domain::account::Account;
+use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::present::{self, Line};
 use privatix_domain::status::{self, Hold};
@@ -159,7 +160,7 @@ impl Service {
     ) -> Result<Vec<Line>, Refused> {
         self.only(Role::Client)?;
         let row = self.channel_row(channel).await?;
-        let missing = || Refused::new("AccessNotFound", "the access message is not here yet");
+        let missing = || Refused::new(Code::AccessNotFound, "the access message is not here yet");
         let message = row.access.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let message: Value = message.ok_or_else(missing)?;
         let template = self.template(&row.access_template).await?.ok_or_else(missing)?;

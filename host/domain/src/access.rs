@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::code::Code;
 use super::identity::{Identity, SealingKey, base64url};
 use super::signed::{self, Kind, Malformed, SignError};
 pub use open::{AccessError, Expect, InvalidAccess, Opened, open};
@@ -145,8 +146,8 @@ pub enum SealError {
 
 impl SealError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
-        "NotSealable"
+    pub fn code(&self) -> Code {
+        Code::NotSealable
     }
 }
 

@@ -9,6 +9,7 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::code::Code;
 use super::identity::PublicKey;
 use super::signed::{self, Kind, Malformed, SignatureError};
 use super::status::{Hold, Holds};
@@ -64,12 +65,12 @@ pub enum AccountError {
 
 impl AccountError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => "MalformedAccount",
-            Self::Signature(_) => "BadAccountSignature",
-            Self::Foreign => "ForeignAccount",
-            Self::Stale { .. } => "StaleAccount",
+            Self::Malformed(_) => Code::MalformedAccount,
+            Self::Signature(_) => Code::BadAccountSignature,
+            Self::Foreign => Code::ForeignAccount,
+            Self::Stale { .. } => Code::StaleAccount,
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 pub use bundle::{Bundle, BundleError, Verified, verify};
 
 use super::account::Account;
+use super::code::Code;
 use super::identity::PublicKey;
 use super::signed::{self, Kind, Malformed, SignatureError};
 
@@ -102,15 +103,15 @@ pub enum ChequeError {
 
 impl ChequeError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => "MalformedCheque",
-            Self::Parties => "WrongChequeParties",
-            Self::Foreign => "ForeignCheque",
-            Self::Offering => "WrongChequeOffering",
-            Self::Signature(_) => "BadChequeSignature",
-            Self::Stale { .. } => "StaleCheque",
-            Self::AboveDeposit { .. } => "AboveDeposit",
+            Self::Malformed(_) => Code::MalformedCheque,
+            Self::Parties => Code::WrongChequeParties,
+            Self::Foreign => Code::ForeignCheque,
+            Self::Offering => Code::WrongChequeOffering,
+            Self::Signature(_) => Code::BadChequeSignature,
+            Self::Stale { .. } => Code::StaleCheque,
+            Self::AboveDeposit { .. } => Code::AboveDeposit,
         }
     }
 }
@@ -139,12 +140,12 @@ pub enum ReceiptError {
 
 impl ReceiptError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => "MalformedReceipt",
-            Self::Signature(_) => "BadReceiptSignature",
-            Self::Foreign => "ForeignReceipt",
-            Self::TooLow { .. } => "ReceiptTooLow",
+            Self::Malformed(_) => Code::MalformedReceipt,
+            Self::Signature(_) => Code::BadReceiptSignature,
+            Self::Foreign => Code::ForeignReceipt,
+            Self::TooLow { .. } => Code::ReceiptTooLow,
         }
     }
 }

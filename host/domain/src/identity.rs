@@ -21,6 +21,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::code::Code;
+
 pub use keys::{KeyError, PublicKey, SealingKey};
 
 /// The version of the form that [`Identity::to_json`] writes.
@@ -65,8 +67,8 @@ pub enum IdentityError {
 
 impl IdentityError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
-        "BadIdentity"
+    pub fn code(&self) -> Code {
+        Code::BadIdentity
     }
 }
 

@@ -7,6 +7,8 @@ pub mod account;
 pub mod back_off;
 pub mod billing;
 pub mod cheque;
+pub mod code;
+pub mod foreign;
 pub mod identity;
 pub mod offering;
 pub mod order;

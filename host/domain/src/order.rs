@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::code::Code;
 use super::identity::{PublicKey, SealingKey};
 use super::offering::Offering;
 use super::signed::{self, Kind, Malformed, SignatureError};
-pub use cancel::{CANCELLED, OrderCancel, read_cancel};
+pub use cancel::{OrderCancel, read_cancel};
 pub use refusal::{OrderRefusal, RefusalError, check_refusal};
 pub use request::{ChannelRequest, RequestError, check_request};
 
@@ -101,14 +102,14 @@ pub enum OrderError {
 
 impl OrderError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => "MalformedOrder",
-            Self::Signature(_) => "BadOrderSignature",
-            Self::WrongOffering => "WrongOffering",
-            Self::Expired { .. } => "OrderExpired",
-            Self::ExpiryTooFar { .. } => "OrderExpiryTooFar",
-            Self::DepositTooLow { .. } => "DepositTooLow",
+            Self::Malformed(_) => Code::MalformedOrder,
+            Self::Signature(_) => Code::BadOrderSignature,
+            Self::WrongOffering => Code::WrongOffering,
+            Self::Expired { .. } => Code::OrderExpired,
+            Self::ExpiryTooFar { .. } => Code::OrderExpiryTooFar,
+            Self::DepositTooLow { .. } => Code::DepositTooLow,
         }
     }
 }
@@ -132,11 +133,11 @@ pub enum ReplyError {
 
 impl ReplyError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) | Self::Channel => "MalformedReply",
-            Self::Signature(_) => "BadReplySignature",
-            Self::Foreign => "ForeignReply",
+            Self::Malformed(_) | Self::Channel => Code::MalformedReply,
+            Self::Signature(_) => Code::BadReplySignature,
+            Self::Foreign => Code::ForeignReply,
         }
     }
 }

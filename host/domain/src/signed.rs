@@ -13,6 +13,7 @@ use privatix_plugin_api::json::{self, JsonError};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::code::Code;
 use super::identity::{Identity, PublicKey, base64url};
 pub use read::Malformed;
 pub(super) use read::{check_form, read, read_strict};
@@ -111,8 +112,8 @@ pub enum SignError {
 
 impl SignError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
-        "NotSignable"
+    pub fn code(&self) -> Code {
+        Code::NotSignable
     }
 }
 
@@ -135,8 +136,8 @@ pub enum SignatureError {
 
 impl SignatureError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
-        "BadSignature"
+    pub fn code(&self) -> Code {
+        Code::BadSignature
     }
 }
 

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use super::places::{Places, Requests};
 use super::rate::Rate;
 use privatix_core::{OfferingPage, OrderAnswer, Refused, Service};
+use privatix_domain::code::Code;
 use privatix_domain::order::MAX_BYTES;
 use privatix_domain::signed::Kind;
 use privatix_domain::status::Event;
@@ -124,7 +125,7 @@ impl Ways {
 
 async fn without_tls() -> Failure {
     let text = "this agent speaks TLS here: its URL begins with https://";
-    Failure(StatusCode::BAD_REQUEST, Refused::new("TlsRequired", text))
+    Refused::new(Code::TlsRequired, text).into()
 }
 
 /// Serves a connection for its lifetime; then it may end what it has begun.
@@ -177,8 +178,8 @@ async fn limits(
 ) -> Response {
     let address: IpAddr = address.ip();
     if !endpoint.rate.allows(address, Instant::now()) {
-        let refused = Refused::new("TooManyRequests", "too many requests in a minute");
-        return Failure(StatusCode::TOO_MANY_REQUESTS, refused).into_response();
+        let refused = Refused::new(Code::TooManyRequests, "too many requests in a minute");
+        return Failure::from(refused).into_response();
     }
     // Only its client's word about a channel is answered with 200 there, and only once.
     let of_channel = request.uri().path().starts_with("/v1/channels/");
@@ -190,8 +191,8 @@ async fn limits(
             response
         }
         Err(_) => {
-            let refused = Refused::new("TooSlow", "the request took too long");
-            Failure(StatusCode::REQUEST_TIMEOUT, refused).into_response()
+            let refused = Refused::new(Code::TooSlow, "the request took too long");
+            Failure::from(refused).into_response()
         }
     }
 }
@@ -218,7 +219,7 @@ async fn offerings(
     pages: Result<Query<Pages>, QueryRejection>,
 ) -> Result<Json<OfferingPage>, Failure> {
     let Query(Pages { after, limit, nonce }) =
-        pages.map_err(|error| Refused::new("BadRequest", error.body_text()))?;
+        pages.map_err(|error| Refused::new(Code::BadRequest, error.body_text()))?;
     let mut page = endpoint.service.offerings_published(&after, limit).await?;
     page.time = nonce.map(|nonce| endpoint.service.time_signed(nonce)).transpose()?;
     Ok(Json(page))
@@ -274,7 +275,7 @@ async fn terminate(
     match ended.await.map_err(Refused::from) {
         Ok(_) => {}
         // It is ending already.
-        Err(refused) if refused.code == "BadStatus" => {}
+        Err(refused) if refused.code == Code::BadStatus => {}
         Err(refused) => return Err(refused.into()),
     }
     Ok(Json(endpoint.service.account(channel).await?))
@@ -287,7 +288,7 @@ async fn payment(State(endpoint): State<Endpoint>, body: Body) -> Result<Json<Va
 impl Endpoint {
     /// The channel of a request, if its client made it.
     async fn authentic(&self, kind: Kind, id: &str, body: Body) -> Result<ClientKey, Failure> {
-        let unknown = || Refused::new("ChannelNotFound", "there is no such channel");
+        let unknown = || Refused::new(Code::ChannelNotFound, "there is no such channel");
         let channel: ClientKey = id.parse().map_err(|_| unknown())?;
         self.service.request_received(kind, channel, &read(body)?).await?;
         Ok(channel)
@@ -300,26 +301,19 @@ type Body = Result<Bytes, BytesRejection>;
 fn read(body: Body) -> Result<Value, Refused> {
     let body = body.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            Refused::new("MessageTooLarge", format!("a message has at most {MAX_BYTES} bytes"))
+            Refused::new(Code::MessageTooLarge, format!("a message has at most {MAX_BYTES} bytes"))
         }
-        _ => Refused::new("BadRequest", error.body_text()),
+        _ => Refused::new(Code::BadRequest, error.body_text()),
     })?;
-    json::parse(&body).map_err(|error| Refused::new(error.code(), error))
+    json::parse(&body).map_err(|error| Refused::new(Code::from(&error), error))
 }
 
 struct Failure(StatusCode, Refused);
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
-        let status = match refused.code.as_ref() {
-            "Internal" => StatusCode::INTERNAL_SERVER_ERROR,
-            "ChannelNotFound" | "OfferingNotFound" => StatusCode::NOT_FOUND,
-            "TooManyOrders" | "TooManyChannels" | "TooManyWaiting" => StatusCode::TOO_MANY_REQUESTS,
-            "ProductNotReady" | "SupplyExhausted" => StatusCode::SERVICE_UNAVAILABLE,
-            "ClientNotAllowed" | "OrderRejected" | "OrderCancelled" => StatusCode::FORBIDDEN,
-            "MessageTooLarge" => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
-        };
+        let status = StatusCode::from_u16(refused.code.http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self(status, refused)
     }
 }

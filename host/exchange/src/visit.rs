@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::peer::{Peer, PeerError};
 use privatix_core::{Followed, Obstacle, Refused, Service};
+use privatix_domain::code::Code;
 use privatix_domain::signed::Kind;
 use privatix_domain::time::complaint;
 
@@ -78,7 +79,9 @@ impl From<PeerError> for Trouble {
     fn from(error: PeerError) -> Self {
         let why = privatix_plugin_api::chain(&error);
         match error {
-            PeerError::Refused(refused, _) if refused.code == "StaleRequest" => Self::Stale(why),
+            PeerError::Refused(refused, _) if refused.code == Code::StaleRequest => {
+                Self::Stale(why)
+            }
             error if error.is_unreached() => Self::Away(why),
             _ => Self::Other(why),
         }

@@ -243,7 +243,7 @@ mod tests {
         };
         File::create(&path).expect("created");
         let early = read().expect_err("somebody may be about to write it");
-        assert_eq!(early.code, Code::BeingWritten.to_string());
+        assert_eq!(early.code, Code::BeingWritten);
         fs::write(&path, "whole").expect("written");
         assert_eq!(read().expect("settled"), b"whole");
     }

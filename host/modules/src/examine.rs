@@ -374,7 +374,7 @@ mod tests {
         for (carrier, builds) in [(Carrier::Library, "libother.so"), (Carrier::File, "\"name\"")] {
             let problem = inspect::verdict(&manifest("other", None), carrier, "files", Role::Agent);
             let problem = problem.expect_err("another name");
-            assert_eq!(problem.code, "NameMismatch");
+            assert_eq!(problem.code, Code::NameMismatch);
             let advice = format!("{} {}", problem.required, problem.mend);
             assert!(advice.contains(builds), "{advice}");
         }

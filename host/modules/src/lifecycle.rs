@@ -100,9 +100,9 @@ impl NotUp {
         // That no process could be started says nothing about the package; that it took long may
         // be the machine's doing.
         let host = problem.is(Code::HostFailed);
-        let late = problem.is(Code::LoadTimedOut);
         let state = if host { State::Failed } else { State::Refused };
-        Self { problem, state, retry: host || late }
+        let retry = problem.retry();
+        Self { problem, state, retry }
     }
 
     fn host(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
@@ -116,10 +116,10 @@ impl NotUp {
     }
 
     fn command(step: Step, error: &CommandError) -> Self {
-        // What broke in create or configure left something behind each time; a start depends on
-        // the world outside, too.
-        let retry = !error.is_breakdown() || matches!(step, Step::Start);
-        Self { problem: step.problem(error), state: State::Failed, retry }
+        // An answer that cannot be read has the code of a failure, but the module broke.
+        let problem = step.problem(error);
+        let retry = problem.retry() && (!error.is_breakdown() || matches!(step, Step::Start));
+        Self { problem, state: State::Failed, retry }
     }
 }
 

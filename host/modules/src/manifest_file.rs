@@ -153,12 +153,12 @@ mod tests {
             altered[field] = value;
             let problem = ManifestFile::read("files.module.json", altered.to_string().as_bytes());
             let problem = problem.expect_err(field);
-            assert_eq!(problem.code, "BadManifest");
+            assert_eq!(problem.code, Code::BadManifest);
             assert!(problem.found.contains(expected), "{field}: {}", problem.found);
         }
         for text in ["", "{", "[]", "{\"name\": 1, \"name\": 2}", "\u{feff}{}"] {
             let problem = ManifestFile::read("files.module.json", text.as_bytes());
-            assert_eq!(problem.expect_err(text).code, "BadManifest");
+            assert_eq!(problem.expect_err(text).code, Code::BadManifest);
         }
     }
 }

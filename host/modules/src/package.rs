@@ -260,7 +260,7 @@ mod tests {
         };
         assert_eq!(problem(0o755), None);
         let found = problem(0o777).expect("others can write there");
-        assert_eq!(found.code, "WritableByOthers");
+        assert_eq!(found.code, Code::WritableByOthers);
         let real = real.canonicalize().expect("there");
         assert_eq!(found.mend, format!("chmod go-w {}", real.display()));
         assert!(found.found.contains("symbolic link"), "{}", found.found);
@@ -285,7 +285,7 @@ mod tests {
         let packages = scan(directory.path()).expect("readable");
         let outcome: Vec<_> = packages
             .iter()
-            .map(|(name, files)| (name.as_str(), files.problem.as_ref().map(|p| p.code.as_str())))
+            .map(|(name, files)| (name.as_str(), files.problem.as_ref().map(|p| p.code.code())))
             .collect();
         let expected = [
             ("Bad Name", Some("InvalidName")),

@@ -1,20 +1,24 @@
 //! Why a package is not running: a stable code, what was found, what is required, how to mend it.
 //!
-//! All codes stand in [`Code`]; those of templates come from the domain, which knows the rules. A test
+//! All codes stand in [`Code`]; those of templates have the names that the domain gives them. A test
 //! compares docs/reference/codes.md with them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use privatix_domain::foreign::AnyCode;
 use privatix_domain::template::TemplateError;
+use privatix_plugin_api::json::JsonError;
+use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 /// A refusal or failure as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// Stable name.
-    pub code: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub code: AnyCode<Code>,
     /// What was found.
     pub found: String,
     /// What is required.
@@ -37,25 +41,25 @@ impl Problem {
         required: impl Into<String>,
         mend: impl Into<String>,
     ) -> Self {
-        let code = code.to_string();
+        let code = AnyCode::Known(code);
         Self { code, found: found.into(), required: required.into(), mend: mend.into() }
     }
 
     /// Whether it is the one with this code.
     pub fn is(&self, code: Code) -> bool {
-        self.code == code.to_string()
+        self.code == code
+    }
+
+    /// As [`Code::retry`]; the host does nothing again because of a code that it does not know.
+    pub fn retry(&self) -> bool {
+        self.code.known().is_some_and(Code::retry)
     }
 
     /// A template that breaks a rule, and how to mend it: what has to be done beside correcting the
     /// file depends on where its hash is noted.
     pub fn template(file: &str, error: &TemplateError, mend: String) -> Self {
         let found = format!("{file}: {}", privatix_plugin_api::chain(error));
-        Self {
-            code: error.code().into(),
-            found,
-            required: "a template as docs/templates.md describes it".into(),
-            mend,
-        }
+        Self::new(error.into(), found, "a template as docs/templates.md describes it", mend)
     }
 }
 
@@ -67,20 +71,11 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// The stable names of all problems but those of JSON and templates.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
-
-        impl Code {
-            /// Every code with its meaning, for the documentation.
-            pub const ALL: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)+];
-        }
-    };
-}
-
-codes! {
+/// The stable names of all problems. The meaning of each is its documentation here.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Display, EnumMessage, EnumString, IntoStaticStr, VariantArray,
+)]
+pub enum Code {
     /// The library has not arrived.
     LibraryMissing,
     /// A template has not arrived.
@@ -181,11 +176,158 @@ codes! {
     StartTimedOut,
     /// The host could not do its part; see its log.
     HostFailed,
+    // Templates, as the domain names them.
+    /// The template is not JSON.
+    InvalidJson,
+    /// A key is twice in one object.
+    DuplicateKey,
+    /// A number is above 9007199254740991.
+    NumberTooLarge,
+    /// A number has a fraction, an exponent or a sign.
+    NumberNotInteger,
+    /// Nested deeper than 64 levels.
+    TooDeep,
+    /// The template has more than 256 KiB.
+    TemplateTooLarge,
+    /// Neither `{"schema", "uiSchema"}` nor a bare JSON Schema.
+    BadTemplateForm,
+    /// `$schema` names no draft that is known.
+    UnknownDraft,
+    /// A reference leaves the document.
+    RemoteReference,
+    /// References go in a circle, or lead to too much.
+    TemplateTooComplex,
+    /// A pattern is outside the limits.
+    UnsupportedPattern,
+    /// Not valid by its draft.
+    InvalidSchema,
+    /// A core field is not declared.
+    CoreFieldMissing,
+    /// A core field is declared as something else.
+    CoreFieldType,
+    /// A core field may be left out.
+    CoreFieldNotRequired,
 }
 
-impl fmt::Display for Code {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The variants' names are the stable names.
-        fmt::Debug::fmt(self, out)
+impl Code {
+    /// Every code, in the order of the documentation.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
+    /// The name on the wire.
+    pub fn code(self) -> &'static str {
+        self.into()
+    }
+
+    /// What it means, in the words of the documentation.
+    pub fn meaning(self) -> &'static str {
+        self.get_documentation().unwrap_or_default()
+    }
+
+    /// Whether the host tries the same files again by itself: where the host or the machine may be
+    /// to blame, and where the module said no rather than broke. What broke in `create` or
+    /// `configure` left something behind each time; a start depends on the world outside, too.
+    pub fn retry(self) -> bool {
+        matches!(
+            self,
+            Self::HostFailed
+                | Self::BeingWritten
+                | Self::LoadTimedOut
+                | Self::CreateFailed
+                | Self::ConfigureFailed
+                | Self::StartFailed
+                | Self::StartPanicked
+                | Self::StartTimedOut
+        )
+    }
+}
+
+impl From<&TemplateError> for Code {
+    fn from(error: &TemplateError) -> Self {
+        match error {
+            TemplateError::Json(JsonError::Invalid(_)) => Self::InvalidJson,
+            TemplateError::Json(JsonError::DuplicateKey { .. }) => Self::DuplicateKey,
+            TemplateError::Json(JsonError::NumberTooLarge { .. }) => Self::NumberTooLarge,
+            TemplateError::Json(JsonError::NumberNotInteger { .. }) => Self::NumberNotInteger,
+            TemplateError::Json(JsonError::TooDeep { .. }) => Self::TooDeep,
+            TemplateError::TooLarge { .. } => Self::TemplateTooLarge,
+            TemplateError::Form(_) => Self::BadTemplateForm,
+            TemplateError::UnknownDraft { .. } => Self::UnknownDraft,
+            TemplateError::RemoteReference { .. } => Self::RemoteReference,
+            TemplateError::TooComplex { .. } => Self::TemplateTooComplex,
+            TemplateError::UnsupportedPattern { .. } => Self::UnsupportedPattern,
+            TemplateError::InvalidSchema { .. } => Self::InvalidSchema,
+            TemplateError::CoreFieldMissing { .. } => Self::CoreFieldMissing,
+            TemplateError::CoreFieldType { .. } => Self::CoreFieldType,
+            TemplateError::CoreFieldNotRequired { .. } => Self::CoreFieldNotRequired,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_code_keeps_its_name_through_json_and_says_what_it_means() {
+        for code in Code::ALL {
+            let problem = Problem::new(*code, "f", "r", "m");
+            let value = json!(problem);
+            assert_eq!(value["code"], code.code());
+            assert_eq!(serde_json::from_value::<Problem>(value).expect("a problem"), problem);
+            assert!(code.meaning().ends_with('.'), "{code}: {}", code.meaning());
+        }
+    }
+
+    /// Both sides of a table, so that a new code is thought of.
+    #[test]
+    fn codes_that_are_tried_again() {
+        use Code::*;
+        let again = [
+            BeingWritten,
+            LoadTimedOut,
+            CreateFailed,
+            ConfigureFailed,
+            StartFailed,
+            StartPanicked,
+            StartTimedOut,
+            HostFailed,
+        ];
+        for code in Code::ALL {
+            assert_eq!(code.retry(), again.contains(code), "{code}");
+            assert_eq!(Problem::new(*code, "", "", "").retry(), code.retry(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_problem_of_a_newer_host_is_shown_and_not_tried_again() {
+        for (name, shown) in [("TeaCold", "TeaCold"), ("Tea\u{1b}[2J", r"Tea\u{1b}[2J")] {
+            let value = json!({"code": name, "found": "f", "required": "r", "mend": "m"});
+            let problem: Problem = serde_json::from_value(value).expect("a problem");
+            assert_eq!((problem.code.known(), problem.code.code()), (None, shown));
+            assert_eq!(problem.to_string(), format!("{shown}: f"));
+            assert!(!problem.retry());
+        }
+    }
+
+    /// The names are the domain's, whatever the template is refused for.
+    #[test]
+    fn templates_are_refused_with_the_domains_names() {
+        let (place, word) = (String::new, String::new);
+        for error in [
+            TemplateError::Json(JsonError::Invalid(word())),
+            TemplateError::Json(JsonError::DuplicateKey { key: word(), place: place() }),
+            TemplateError::Json(JsonError::NumberTooLarge { place: place() }),
+            TemplateError::Json(JsonError::NumberNotInteger { number: word(), place: place() }),
+            TemplateError::Json(JsonError::TooDeep { place: place() }),
+            TemplateError::InvalidSchema { place: place(), reason: word() },
+            TemplateError::CoreFieldMissing { field: "", required: "" },
+            TemplateError::CoreFieldType { field: "", found: word(), required: "" },
+            TemplateError::CoreFieldNotRequired { field: "" },
+        ] {
+            let problem = Problem::template("x.access.json", &error, String::new());
+            assert_eq!(problem.code.code(), error.code().code());
+        }
     }
 }

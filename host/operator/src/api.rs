@@ -12,6 +12,7 @@ use tokio::net::UnixListener;
 use uuid::Uuid;
 
 use super::view::Transfer;
+use privatix_domain::code::Code;
 use privatix_exchange::peer::Peer;
 use privatix_modules::registry::{self, ModuleView, Registry};
 
@@ -94,12 +95,12 @@ async fn token(
         Some(version) if version.standalone => Ok(Json(api.service.token_make(&name).await?)),
         Some(_) => {
             let text = format!("{name} is a library; only a standalone module needs a token");
-            Err(Refused::new("NotStandalone", text).into())
+            Err(Refused::new(Code::NotStandalone, text).into())
         }
         None => {
             let text =
                 format!("{name} is {}; see: privatix module explain {name}", module.state.as_str());
-            Err(Refused::new("NotRunning", text).into())
+            Err(Refused::new(Code::NotRunning, text).into())
         }
     }
 }
@@ -161,11 +162,7 @@ impl<E: Into<Refused>> From<E> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let status = match self.0.code.as_ref() {
-            "NotFound" | "ChannelNotFound" => StatusCode::NOT_FOUND,
-            "Internal" => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        (status, Json(self.0)).into_response()
+        let status = StatusCode::from_u16(self.0.code.operator_status());
+        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0)).into_response()
     }
 }

@@ -13,6 +13,7 @@ use privatix_core::{
     SessionView, Source,
 };
 use privatix_domain::cheque::Bundle;
+use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::present::Line;
 use privatix_domain::status::Event;
@@ -115,17 +116,17 @@ async fn offering_withdraw(
 async fn offering_fetch(State(api): State<Api>, Json(fetch): Json<Fetch>) -> Answer<Fetched> {
     let url = fetch.url.trim_end_matches('/');
     let found = api.peer.offerings(url).await;
-    let found =
-        found.map_err(|error| Refused::new("NotFetched", privatix_plugin_api::chain(&error)))?;
+    let found = found
+        .map_err(|error| Refused::new(Code::NotFetched, privatix_plugin_api::chain(&error)))?;
     let mut fetched = Fetched { agents: Vec::new(), offerings: Vec::new(), refused: Vec::new() };
     if !found.all {
         let text = format!("there are more than the first {}", found.messages.len());
-        fetched.refused.push(Refused::new("TooManyOfferings", text));
+        fetched.refused.push(Refused::new(Code::TooManyOfferings, text));
     }
     check_clocks(&found, fetch.agent.as_deref())?;
     for message in found.messages {
         let Some(key) = signer(&message) else {
-            fetched.refused.push(Refused::new("BadOffering", "it names no agent's key"));
+            fetched.refused.push(Refused::new(Code::BadOffering, "it names no agent's key"));
             continue;
         };
         let print = key.fingerprint();
@@ -136,7 +137,7 @@ async fn offering_fetch(State(api): State<Api>, Json(fetch): Json<Fetch>) -> Ans
             None => {}
             Some(agent) if *agent != print => {
                 let text = format!("it is signed by {print}, not by the agent asked for");
-                fetched.refused.push(Refused::new("ForeignAgent", text));
+                fetched.refused.push(Refused::new(Code::ForeignAgent, text));
             }
             Some(_) => {
                 api.service.agent_pin(&key).await?;
@@ -156,7 +157,7 @@ fn check_clocks(found: &Offerings, agent: Option<&str>) -> Result<(), Refused> {
     let Some(heard) = &found.time else { return Ok(()) };
     let key = signer(&heard.message).filter(|key| agent.is_none_or(|a| a == key.fingerprint()));
     let complaint = key.and_then(|key| complaint(heard.ahead(&key)?));
-    complaint.map_or(Ok(()), |text| Err(Refused::new("ClocksDiffer", text)))
+    complaint.map_or(Ok(()), |text| Err(Refused::new(Code::ClocksDiffer, text)))
 }
 
 fn signer(message: &Value) -> Option<PublicKey> {
@@ -260,5 +261,6 @@ async fn cheque_bundles(
 }
 
 fn key(id: &str) -> Result<ClientKey, Refused> {
-    id.parse().map_err(|_| Refused::new("ChannelNotFound", format!("{id:?} is no channel's id")))
+    id.parse()
+        .map_err(|_| Refused::new(Code::ChannelNotFound, format!("{id:?} is no channel's id")))
 }

@@ -4,9 +4,11 @@ use std::error::Error;
 use std::fmt;
 
 use sqlx::migrate::MigrateError;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// Why a step of the database failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Fault {
     /// Another connection or program holds the write lock, or all connections are in use.
     Busy,
@@ -31,20 +33,12 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every word, in the order of the documentation.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
     /// The word used in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Full => "full",
-            Self::ReadOnly => "read-only",
-            Self::Corrupt => "corrupt",
-            Self::Io => "io",
-            Self::Unopenable => "unopenable",
-            Self::Memory => "memory",
-            Self::Replaced => "replaced",
-            Self::Newer => "newer",
-            Self::Other => "other",
-        }
+    pub fn code(self) -> &'static str {
+        self.into()
     }
 
     /// Whether the connection on which it was seen may be used on: only waiting was in vain.
@@ -70,7 +64,7 @@ impl Fault {
         match error {
             sqlx::Error::Database(error) => {
                 let code = error.code().and_then(|code| code.parse().ok());
-                code.map_or(Self::Other, Self::of_code)
+                code.map_or(Self::Other, Self::of_result)
             }
             sqlx::Error::PoolTimedOut => Self::Busy,
             sqlx::Error::Io(error)
@@ -84,7 +78,7 @@ impl Fault {
     }
 
     /// By SQLite's extended result code; its lowest byte is the primary one.
-    fn of_code(code: u32) -> Self {
+    fn of_result(code: u32) -> Self {
         const IOERR_NOMEM: u32 = 10 | (12 << 8);
         match (code, code & 0xff) {
             (IOERR_NOMEM, _) | (_, 7) => Self::Memory,
@@ -125,7 +119,33 @@ pub(super) struct Replaced(pub(super) String);
 
 #[cfg(test)]
 mod tests {
+    use privatix_domain::foreign::AnyCode;
+
     use super::*;
+
+    #[test]
+    fn every_fault_keeps_its_word_through_json() {
+        let words = [
+            "busy",
+            "full",
+            "read-only",
+            "corrupt",
+            "io",
+            "unopenable",
+            "memory",
+            "replaced",
+            "newer",
+            "other",
+        ];
+        assert_eq!(Fault::ALL.iter().map(|fault| fault.code()).collect::<Vec<_>>(), words);
+        for fault in Fault::ALL {
+            let text = serde_json::to_string(&AnyCode::Known(*fault)).expect("JSON");
+            let read: AnyCode<Fault> = serde_json::from_str(&text).expect("a fault");
+            assert_eq!(read, *fault, "{text}");
+        }
+        let newer: AnyCode<Fault> = serde_json::from_str("\"on-fire\"").expect("a fault");
+        assert_eq!((newer.known(), newer.code()), (None, "on-fire"));
+    }
 
     #[test]
     fn every_code_of_sqlite_has_its_word() {
@@ -149,7 +169,7 @@ mod tests {
             (2067, Fault::Other),
             (1, Fault::Other),
         ] {
-            assert_eq!(Fault::of_code(code), expected, "{code}");
+            assert_eq!(Fault::of_result(code), expected, "{code}");
         }
     }
 }

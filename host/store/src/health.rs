@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::{Fault, StoreError};
 use privatix_base::clock::{self, UnixSeconds};
+use privatix_domain::foreign::AnyCode;
 
 /// What is the matter with a database that does not work, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +17,8 @@ use privatix_base::clock::{self, UnixSeconds};
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
     /// The kind of fault, in one word.
-    pub fault: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub fault: AnyCode<Fault>,
     /// The last failure.
     pub text: String,
     /// Since when no write has succeeded after a failure, Unix time.
@@ -69,9 +71,9 @@ impl Health {
             inner.spoilt_at = Some(Instant::now());
         }
         let last_success = inner.last_success;
-        let (fault, fresh) = (fault.as_str().to_owned(), inner.trouble.is_none());
+        let (fault, fresh) = (AnyCode::Known(fault), inner.trouble.is_none());
         let trouble = inner.trouble.get_or_insert_with(|| Trouble {
-            fault: String::new(),
+            fault: fault.clone(),
             text: String::new(),
             since: now,
             failures: 0,

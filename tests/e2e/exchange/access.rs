@@ -39,7 +39,8 @@ fn an_envelope_opens_for_its_client_alone_and_rises_with_the_config() {
     let template = Arc::new(template);
     let opened = |envelope: &Value, last_serial, by: &Identity| {
         let expect = Expect { agent, order_hash: &orders[0].hash, channel, last_serial };
-        open(envelope, &expect, by, |_| Some(Arc::clone(&template))).map_err(|error| error.code())
+        open(envelope, &expect, by, |_| Some(Arc::clone(&template)))
+            .map_err(|error| error.code().code())
     };
     let first = envelope(&pair, channel, &me);
     let message = opened(&first, 0, &me).expect("opened").message;

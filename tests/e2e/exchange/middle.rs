@@ -341,7 +341,7 @@ fn only_the_agents_own_refusal_makes_a_client_give_up() {
         let order: OrderView = street.pair.client.get(&format!("/v1/orders/{}", order.hash))?;
         (order.state == "rejected").then_some(order.refusal)
     });
-    assert_eq!(refusal.expect("a reason").code, "OfferingWithdrawn");
+    assert_eq!(refusal.expect("a reason").code.code(), "OfferingWithdrawn");
 }
 
 #[test]

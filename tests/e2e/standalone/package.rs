@@ -92,7 +92,7 @@ fn packages_that_are_refused_and_why() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("set");
     node.wait("open", "doubted", |view| {
         let problem = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
-        view.state == State::Running && problem.is_some_and(|p| p.code == "WritableByOthers")
+        view.state == State::Running && problem.is_some_and(|p| p.code.code() == "WritableByOthers")
     });
     // Mended ones run.
     for (name, code, _) in rows.iter().filter(|(_, code, _)| *code != "BadManifest") {
@@ -112,7 +112,7 @@ fn a_library_and_a_manifest_of_one_name_are_refused() {
     manifest.drop_manifest(&node.plugins());
     node.wait("echo", "doubted", |view| {
         let problem = view.candidate.as_ref().and_then(|candidate| candidate.problem.as_ref());
-        view.state == State::Running && problem.is_some_and(|p| p.code == "AmbiguousModule")
+        view.state == State::Running && problem.is_some_and(|p| p.code.code() == "AmbiguousModule")
     });
     fs::remove_file(node.plugins().join("libecho.so")).expect("removed");
     // What is left is a module of another kind with another product.

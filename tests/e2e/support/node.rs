@@ -206,7 +206,8 @@ impl Node {
     /// Waits until a module is in a state for a reason.
     pub(crate) fn wait_problem(&self, name: &str, state: State, code: &str) -> ModuleView {
         self.wait(name, code, |view| {
-            view.state == state && view.problem.as_ref().is_some_and(|problem| problem.code == code)
+            view.state == state
+                && view.problem.as_ref().is_some_and(|problem| problem.code.code() == code)
         })
     }
 

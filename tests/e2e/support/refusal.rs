@@ -135,14 +135,14 @@ pub(crate) fn check(rows: &[Row]) {
 /// The reason is complete, and `explain` says all of it.
 pub(crate) fn told(node: &Node, view: &ModuleView) {
     let problem = view.problem.as_ref().expect("a reason");
-    let parts = [&problem.code, &problem.found, &problem.required, &problem.mend];
+    let parts = [problem.code.code(), &problem.found, &problem.required, &problem.mend];
     assert!(parts.iter().all(|part| !part.is_empty()), "{problem:?}");
     // What may be mended elsewhere is tried again now and then, and is "starting" for that moment.
     wait_for(&format!("all of {problem:?} to be explained"), || {
         let output = node.privatix(&["module", "explain", &view.name]);
         assert!(output.status.success(), "{}", view.name);
         let text = String::from_utf8(output.stdout).unwrap();
-        parts.iter().all(|part| text.contains(part.as_str())).then_some(())
+        parts.iter().all(|part| text.contains(part)).then_some(())
     });
 }
 
@@ -155,7 +155,8 @@ fn listed(node: &Node, views: &[ModuleView]) {
     let text = String::from_utf8(output.stdout).unwrap();
     for view in views {
         let known = all.iter().find(|known| known.name == view.name).expect("listed");
-        let code = |view: &ModuleView| view.problem.as_ref().map(|problem| problem.code.clone());
+        let code =
+            |view: &ModuleView| view.problem.as_ref().map(|problem| problem.code.to_string());
         assert_eq!((known.state, code(known)), (view.state, code(view)), "{}", view.name);
         let line = text.lines().find(|line| line.starts_with(&format!("{} ", view.name)));
         let line = line.unwrap_or_else(|| panic!("{} in {text}", view.name));

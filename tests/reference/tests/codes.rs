@@ -3,15 +3,16 @@
 
 #![allow(clippy::expect_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use privatix_core::Refused;
-use privatix_modules::problem::Code;
+use privatix_domain::code::{Code, Retry};
+use privatix_modules::problem;
 use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::message::ErrorName;
 use privatix_reference::{directory, repository};
+use privatix_store::Fault;
 use serde_json::{Value, json};
 
 /// The rows of a section's first table: cells without the first line and the line below it.
@@ -56,8 +57,8 @@ fn errors_of_the_service_api_are_listed_with_number_and_text() {
         .map(|row| (row[0].trim_matches('`').to_owned(), row[1].clone(), row[2].clone()))
         .collect();
     let known = ErrorName::ALL.map(|name| {
-        let word = json!(name).as_str().expect("a word").to_owned();
-        (word, name.number().to_string(), name.text().to_owned())
+        assert_eq!(json!(name), name.to_string());
+        (name.to_string(), name.number().to_string(), name.text().to_owned())
     });
     assert_eq!(listed, known);
 }
@@ -65,28 +66,39 @@ fn errors_of_the_service_api_are_listed_with_number_and_text() {
 #[test]
 fn faults_are_listed() {
     let listed: Vec<_> = table("Faults of modules").into_iter().map(|row| row[0].clone()).collect();
-    let known = FaultKind::ALL.map(|kind| format!("`{}`", json!(kind).as_str().expect("a word")));
+    let known = FaultKind::ALL.map(|kind| format!("`{kind}`"));
     assert_eq!(listed, known);
 }
 
 #[test]
 fn problems_of_packages_are_listed_with_their_meaning() {
-    let listed: Vec<_> = table("Problems of packages")
-        .into_iter()
-        .map(|row| (row[0].trim_matches('`').to_owned(), row[1].clone()))
-        .collect();
-    let known: Vec<_> = Code::ALL
-        .iter()
-        .map(|(name, meaning)| ((*name).to_owned(), meaning.trim().to_owned()))
-        .collect();
+    let own = table("Problems of packages").into_iter().map(|row| (codes(&row[0]), row[1].clone()));
+    let listed: Vec<_> = own.map(|(codes, meaning)| (codes.concat(), meaning)).collect();
+    let of_templates: BTreeSet<_> =
+        table("Form and templates").iter().flat_map(|row| codes(&row[0])).collect();
+    let (templates, known): (Vec<problem::Code>, Vec<problem::Code>) =
+        problem::Code::ALL.iter().copied().partition(|code| of_templates.contains(code.code()));
+    let known: Vec<_> =
+        known.iter().map(|code| (code.code().to_owned(), code.meaning().to_owned())).collect();
     assert_eq!(listed, known);
+    assert_eq!(
+        templates.iter().map(|code| code.to_string()).collect::<BTreeSet<_>>(),
+        of_templates
+    );
+}
+
+#[test]
+fn faults_of_the_database_are_listed() {
+    let rows = table("Faults of the database");
+    let listed: Vec<_> = rows.iter().flat_map(|row| codes(&row[0])).collect();
+    assert_eq!(listed, Fault::ALL.iter().map(|fault| fault.code()).collect::<Vec<_>>());
 }
 
 #[test]
 fn every_refusal_is_listed_and_no_other() {
     let listed: BTreeSet<_> =
         REFUSALS.iter().flat_map(|section| table(section)).flat_map(|row| codes(&row[0])).collect();
-    let known = in_the_sources();
+    let known: BTreeSet<_> = Code::ALL.iter().map(Code::to_string).collect();
     let missing: Vec<_> = known.difference(&listed).collect();
     let unknown: Vec<_> = listed.difference(&known).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "missing: {missing:?}; unknown: {unknown:?}");
@@ -109,10 +121,10 @@ fn refusals_of_orders_pass_where_the_page_says_so() {
     let mut passing = 0;
     for row in table("Refusals of the exchange") {
         for code in codes(&row[0]) {
-            let refused: Refused =
-                serde_json::from_value(json!({ "code": code, "text": "" })).expect("a refusal");
-            assert_eq!(refused.is_passing(), row[2] == "passes", "{code}");
-            passing += usize::from(refused.is_passing());
+            let retry = known(&code).retry();
+            assert_eq!(retry == Retry::Later, row[2] == "passes", "{code}");
+            assert!(row[2] != "signed" || retry == Retry::Never, "{code}");
+            passing += usize::from(retry == Retry::Later);
             assert!(["passes", "signed", ""].contains(&row[2].as_str()), "{code}");
         }
     }
@@ -121,29 +133,38 @@ fn refusals_of_orders_pass_where_the_page_says_so() {
 
 #[test]
 fn statuses_of_the_exchange_are_those_of_its_server() {
-    let source = source_of(&|text| text.contains("fn order_cancel") && text.contains("MAX_BYTES"));
-    let known = statuses(&source);
-    // What the server answers before it has a refusal from the service.
-    let own = BTreeMap::from([("TooManyRequests", 429), ("TooSlow", 408), ("TlsRequired", 400)]);
+    let mut listed = BTreeSet::new();
     for row in table("Refusals of the exchange") {
         for code in codes(&row[0]) {
-            let of_server = own.get(code.as_str()).copied();
-            let expected = of_server.or_else(|| known.get(&code).copied()).unwrap_or(400);
-            assert_eq!(row[1], expected.to_string(), "{code}");
+            assert_eq!(row[1], known(&code).http_status().to_string(), "{code}");
+            listed.insert(code);
         }
     }
-    let listed: BTreeSet<_> =
-        table("Refusals of the exchange").iter().flat_map(|row| codes(&row[0])).collect();
-    let missing: Vec<_> = known.keys().filter(|code| !listed.contains(*code)).collect();
-    assert!(!known.is_empty() && missing.is_empty(), "{missing:?}");
+    // A code with a status of its own is one that an agent answers with.
+    for code in Code::ALL.iter().filter(|code| code.http_status() != 400) {
+        assert!(listed.contains(code.code()), "{code}");
+    }
 }
 
 #[test]
-fn statuses_of_the_operators_api_are_those_of_its_server() {
-    let source = source_of(&|text| text.contains("/v1/products/{id}/transfer"));
-    let known = statuses(&source);
-    let expected = [("ChannelNotFound", 404), ("Internal", 500), ("NotFound", 404)];
-    assert_eq!(known, expected.map(|(code, status)| (code.to_owned(), status)).into());
+fn statuses_of_the_operators_api_are_those_that_the_page_names() {
+    let page = fs::read_to_string(directory().join("codes.md")).expect("the page");
+    let (_, rest) = page.split_once("HTTP status: 404 for ").expect("the statuses");
+    let (not_found, rest) = rest.split_once(", 500 for ").expect("another status");
+    let (failed, _) = rest.split_once(", else 400").expect("the rest");
+    for code in Code::ALL {
+        let named = |text: &str| codes(text).iter().any(|name| name == code.code());
+        let expected = match (named(not_found), named(failed)) {
+            (true, _) => 404,
+            (_, true) => 500,
+            _ => 400,
+        };
+        assert_eq!(code.operator_status(), expected, "{code}");
+    }
+}
+
+fn known(code: &str) -> Code {
+    code.parse().expect("a code")
 }
 
 #[test]
@@ -165,64 +186,6 @@ fn codes_of_json_rpc_are_listed() {
         }
     }
     assert!(found >= 7, "{found}");
-}
-
-/// Codes as the sources have them: what a refusal is made with, and what the `code()` of an error
-/// returns.
-fn in_the_sources() -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for source in sources() {
-        // `Refused::new("Code", …)`, also with the code in the next line.
-        for rest in source.split("::new(").skip(1) {
-            if let Some(code) = quoted(rest.trim_start()) {
-                found.insert(code);
-            }
-        }
-        for rest in source.split("fn code(&self) -> &'static str {").skip(1) {
-            let body = rest.split("\n    }\n").next().unwrap_or_default();
-            found.extend(
-                body.split('"').skip(1).step_by(2).filter(|word| is_code(word)).map(String::from),
-            );
-        }
-        for rest in source.split("const CANCELLED: &str = ").skip(1) {
-            found.extend(quoted(rest));
-        }
-    }
-    assert!(found.len() > 80, "the sources are read otherwise now: {found:?}");
-    found
-}
-
-fn quoted(text: &str) -> Option<String> {
-    let (word, _) = text.strip_prefix('"')?.split_once('"')?;
-    is_code(word).then(|| word.to_owned())
-}
-
-fn is_code(word: &str) -> bool {
-    word.starts_with(|first: char| first.is_ascii_uppercase())
-        && word.bytes().all(|byte| byte.is_ascii_alphabetic())
-        && word.bytes().any(|byte| byte.is_ascii_lowercase())
-}
-
-/// `"Code" | "Code" => StatusCode::NAME` of a source.
-fn statuses(source: &str) -> BTreeMap<String, u16> {
-    let arms = source.lines().filter_map(|line| line.trim().split_once(" => StatusCode::"));
-    let mut statuses = BTreeMap::new();
-    for (codes, name) in arms {
-        let status = match name.trim_end_matches(',') {
-            "BAD_REQUEST" => 400,
-            "FORBIDDEN" => 403,
-            "NOT_FOUND" => 404,
-            "PAYLOAD_TOO_LARGE" => 413,
-            "TOO_MANY_REQUESTS" => 429,
-            "INTERNAL_SERVER_ERROR" => 500,
-            "SERVICE_UNAVAILABLE" => 503,
-            other => panic!("StatusCode::{other}"),
-        };
-        for code in codes.split('"').skip(1).step_by(2) {
-            statuses.insert(code.to_owned(), status);
-        }
-    }
-    statuses
 }
 
 /// The one source of the host for which this is true.

@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use privatix_domain::code::Code;
 use privatix_domain::identity::{Identity, PublicKey};
 use privatix_domain::signed::{self, Kind};
 use privatix_plugin_api::json;
@@ -38,7 +39,7 @@ fn texts_have_the_canonical_form_and_hash_that_is_written() {
     }
     for case in cases(&vectors, "refused").iter().filter(|case| case["text"].is_string()) {
         let error = json::parse(text(case, "text").as_bytes()).expect_err("refused");
-        assert_eq!(error.code(), text(case, "code"), "{case}");
+        assert_eq!(Code::from(&error).code(), text(case, "code"), "{case}");
     }
 }
 

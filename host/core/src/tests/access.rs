@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use privatix_domain::code::Code;
 use privatix_plugin_api::json;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
@@ -163,7 +164,7 @@ async fn an_order_that_was_answered_is_answered_alike_for_ever() {
     let (now, nonce) = (clock::unix_now(), Uuid::new_v4());
     let late = order(&offering, now - 10, nonce, json!({}));
     let refused = world.service.order_received(&late).await.expect_err("never seen");
-    assert_eq!(refused.code, "OrderExpired");
+    assert_eq!(refused.code, Code::OrderExpired);
 
     let reply = json!({ "channel": Uuid::new_v4() });
     let mut txn = world.store.begin().await.expect("begun");
@@ -193,7 +194,7 @@ async fn an_order_that_was_answered_is_answered_alike_for_ever() {
     ] {
         let other = order(&offering, now - 10, nonce, changes.clone());
         let refused = world.service.order_received(&other).await.expect_err(code);
-        assert_eq!(refused.code, code, "{changes}");
+        assert_eq!(refused.code.code(), code, "{changes}");
     }
     assert_eq!(
         world

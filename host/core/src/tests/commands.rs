@@ -1,5 +1,6 @@
 //! The commands of a channel's user, in every status.
 
+use privatix_domain::code::Code;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ async fn check(world: &World, status: Status, hold: Option<Hold>, event: Event, 
     let found = match world.service.channel_command(channel, event).await {
         Err(refused) => {
             assert_eq!(world.row(channel).await, before, "{case}");
-            refused.code.into_owned()
+            refused.code.to_string()
         }
         Ok(view) => {
             let row = world.row(channel).await;
@@ -71,5 +72,5 @@ async fn every_command_in_every_status() {
     }
     let unknown = ClientKey(Uuid::new_v4());
     let refused = world.service.channel_command(unknown, Event::Suspend).await;
-    assert_eq!(refused.expect_err("unknown").code, "ChannelNotFound");
+    assert_eq!(refused.expect_err("unknown").code, Code::ChannelNotFound);
 }

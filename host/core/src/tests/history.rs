@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use privatix_domain::code::Code;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::Status;
 use serde_json::json;
@@ -95,7 +96,7 @@ async fn lists_come_in_pages() {
         assert_eq!(views.ok().map(|views| views.len()), expected, "{query:?}");
     }
     let strange = ListQuery { after: Some("f".repeat(64)), ..ListQuery::default() };
-    assert_eq!(world.service.order_views(&strange).await.expect_err("none").code, "NotFound");
+    assert_eq!(world.service.order_views(&strange).await.expect_err("none").code, Code::NotFound);
     let orders = world.service.order_views(&ListQuery::default()).await.expect("listed");
     assert_eq!(orders.len(), usize::try_from(MAX_PAGE).expect("small"));
     let offerings = world.service.offering_views(&ListQuery::default()).await.expect("listed");

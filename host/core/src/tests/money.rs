@@ -1,6 +1,7 @@
 //! Money at the service: what becomes of cheques and accounts, who is looked at when, and that a
 //! channel's usage is the sum of its sessions'.
 
+use privatix_domain::code::Code;
 use privatix_plugin_api::json;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, SessionId, Status};
@@ -43,7 +44,7 @@ async fn cheque(world: &World, channel: ClientKey, balance: u64, signer: u8) -> 
 async fn take(world: &World, cheque: &Value) -> String {
     match world.service.cheque_received(cheque).await {
         Ok(receipt) => format!("{} {}", receipt["paid"], receipt["status"].as_str().expect("text")),
-        Err(refused) => refused.code.into_owned(),
+        Err(refused) => refused.code.to_string(),
     }
 }
 
@@ -315,7 +316,7 @@ async fn a_cheque_is_sent_until_the_agent_has_signed_that_it_has_it() {
     ] {
         let message = account(channel, changes.clone());
         let taken = world.service.account_received(channel, &message).await;
-        let said = taken.map_or_else(|refused| refused.code.into_owned(), |_| "ok".into());
+        let said = taken.map_or_else(|refused| refused.code.to_string(), |_| "ok".into());
         assert_eq!((said.as_str(), due().await), (outcome, still_due), "{changes}");
     }
     let settled = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
@@ -465,9 +466,9 @@ async fn only_the_agents_signed_end_ends_a_clients_side() {
     let mut forged = account(channel, json!({ "status": "terminated" }));
     forged["paid"] = 13.into();
     let refused = world.service.account_received(channel, &forged).await.expect_err("forged");
-    assert_eq!(refused.code, "BadAccountSignature");
+    assert_eq!(refused.code, Code::BadAccountSignature);
     let refused = world.service.receipt_received(&cheque, &forged).await.expect_err("no receipt");
-    assert_eq!(refused.code, "MalformedReceipt");
+    assert_eq!(refused.code, Code::MalformedReceipt);
     assert_eq!(world.state(channel).await, "active");
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use privatix_domain::code::Code;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::Status;
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ fn word(answer: Result<OrderAnswer, Refused>) -> String {
     match answer {
         Ok(OrderAnswer::Accepted(_)) => "accepted".into(),
         Ok(OrderAnswer::Waiting) => "waiting".into(),
-        Err(refused) => refused.code.into(),
+        Err(refused) => refused.code.to_string(),
     }
 }
 
@@ -91,7 +92,7 @@ async fn an_operator_cannot_accept_an_order_for_a_withdrawn_offering() {
     let waiting = world.service.order_views(&Default::default()).await.expect("listed").remove(0);
     world.service.offering_withdraw(&offering).await.expect("withdrawn");
     let refused = world.service.order_decide(&waiting.hash, true).await.expect_err("refused");
-    assert_eq!(refused.code, "OfferingWithdrawn");
+    assert_eq!(refused.code, Code::OfferingWithdrawn);
     world.service.order_decide(&waiting.hash, false).await.expect("rejected");
 }
 
@@ -125,11 +126,11 @@ async fn a_cancelled_order_is_never_accepted_and_the_answer_stays_the_same() {
     let code = |answer: &Value| answer["code"].as_str().unwrap_or("a reply").to_owned();
     assert_eq!(word(service.order_received(&message).await), "waiting");
     let stranger = service.cancel_received(&cancel(&message, &identity(3))).await;
-    assert_eq!(stranger.expect_err("refused").code, "ForeignOrder");
+    assert_eq!(stranger.expect_err("refused").code, Code::ForeignOrder);
     let mut unsigned = cancel(&message, &me);
     unsigned["clientSigningKey"] = json!(identity(3).public().signing);
     let unsigned = service.cancel_received(&unsigned).await;
-    assert_eq!(unsigned.expect_err("refused").code, "BadOrderSignature");
+    assert_eq!(unsigned.expect_err("refused").code, Code::BadOrderSignature);
     let waiting = service.order_views(&Default::default()).await.expect("listed").remove(0);
     assert_eq!(waiting.state, "waiting");
     for _ in 0..2 {
@@ -139,7 +140,7 @@ async fn a_cancelled_order_is_never_accepted_and_the_answer_stays_the_same() {
     }
     assert_eq!(service.order_view(&waiting.hash).await.expect("an order").state, "cancelled");
     let late = service.order_decide(&waiting.hash, true).await;
-    assert_eq!(late.expect_err("refused").code, "BadStatus");
+    assert_eq!(late.expect_err("refused").code, Code::BadStatus);
 
     // It comes before the order, and is not another client's to say.
     let (early, foreign) = (order(&offering, &me), order(&offering, &me));

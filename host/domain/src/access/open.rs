@@ -13,6 +13,7 @@ use privatix_plugin_api::message::ClientKey;
 use serde_json::Value;
 
 use super::{Binding, Envelope, INFO, Sealed};
+use crate::code::Code;
 use crate::identity::{Identity, PublicKey};
 use crate::signed::{self, Kind, Malformed, SignatureError, is_hash};
 use crate::template::{Template, TemplateKind, Violation};
@@ -85,15 +86,15 @@ pub enum AccessError {
 
 impl AccessError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => "MalformedAccess",
-            Self::Signature(_) => "BadAccessSignature",
-            Self::Foreign => "ForeignAccess",
-            Self::Stale { .. } => "StaleAccess",
-            Self::NotOpened(_) => "AccessNotOpened",
-            Self::TemplateNotFound { .. } => "TemplateNotFound",
-            Self::Invalid(_) => "InvalidAccess",
+            Self::Malformed(_) => Code::MalformedAccess,
+            Self::Signature(_) => Code::BadAccessSignature,
+            Self::Foreign => Code::ForeignAccess,
+            Self::Stale { .. } => Code::StaleAccess,
+            Self::NotOpened(_) => Code::AccessNotOpened,
+            Self::TemplateNotFound { .. } => Code::TemplateNotFound,
+            Self::Invalid(_) => Code::InvalidAccess,
         }
     }
 }

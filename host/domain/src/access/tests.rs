@@ -95,7 +95,7 @@ fn opened_by(
 }
 
 fn opened(envelope: &Value) -> Result<(), &'static str> {
-    opened_by(envelope, CLIENT, Some(template())).map(drop).map_err(|error| error.code())
+    opened_by(envelope, CLIENT, Some(template())).map(drop).map_err(|error| error.code().code())
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn the_order_of_the_checks() {
 fn a_man_in_the_middle_gets_nowhere() {
     // He cannot open what is meant for the client,
     let outcome = opened_by(&envelope(), MALLORY, Some(template()));
-    assert_eq!(outcome.expect_err("sealed to another").code(), "AccessNotOpened");
+    assert_eq!(outcome.expect_err("sealed to another").code(), Code::AccessNotOpened);
     // nor send a message of his own under his or the agent's name,
     let text = json::canonical(&message()).expect("canonical");
     let own = changed(&message(), &json!({"serviceEndpointAddress": "198.51.100.1"}));
@@ -249,7 +249,7 @@ fn templates_that_are_not_the_noted_one() {
     let other = Template::parse(TemplateKind::Access, other.as_bytes()).expect("a template");
     for template in [None, Some(Arc::new(other))] {
         let outcome = opened_by(&envelope(), CLIENT, template);
-        assert_eq!(outcome.expect_err("no template").code(), "TemplateNotFound");
+        assert_eq!(outcome.expect_err("no template").code(), Code::TemplateNotFound);
     }
 }
 

@@ -26,7 +26,7 @@ fn account() -> Value {
 fn checked(message: &Value) -> Result<Account, &'static str> {
     let agent = identity(AGENT).public().signing;
     let channel = CHANNEL.parse().expect("a UUID");
-    check(message, &agent, channel, 1000).map_err(|error| error.code())
+    check(message, &agent, channel, 1000).map_err(|error| error.code().code())
 }
 
 #[test]

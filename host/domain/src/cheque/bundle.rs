@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Cheque, ChequeError, read};
+use crate::code::Code;
 use crate::identity::PublicKey;
 use crate::offering::{self, OfferingError};
 use crate::order::{self, OrderError, ReplyError};
@@ -68,14 +69,14 @@ pub enum BundleError {
 
 impl BundleError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
             Self::Cheque(error) => error.code(),
             Self::Offering(error) => error.code(),
             Self::Order(error) => error.code(),
             Self::Reply(error) => error.code(),
-            Self::Form(error) => error.code(),
-            Self::Mismatch(_) => "BundleMismatch",
+            Self::Form(error) => Code::from(error),
+            Self::Mismatch(_) => Code::BundleMismatch,
         }
     }
 }

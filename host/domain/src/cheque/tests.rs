@@ -39,7 +39,7 @@ fn checked(message: &Value) -> Result<u64, &'static str> {
         deposit: 60,
         paid: 40,
     };
-    check(message, &expect).map(|cheque| cheque.balance).map_err(|error| error.code())
+    check(message, &expect).map(|cheque| cheque.balance).map_err(|error| error.code().code())
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_cheque_of_nothing_is_refused_before_the_first_too() {
         deposit: 60,
         paid: 0,
     };
-    assert_eq!(check(&message, &expect).map_err(|error| error.code()), Err("StaleCheque"));
+    assert_eq!(check(&message, &expect).map_err(|error| error.code().code()), Err("StaleCheque"));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn receipt() -> Value {
 fn acknowledged(message: &Value) -> Result<u64, &'static str> {
     let hash = json::hash(&cheque()).expect("a hash");
     let receipt = check_receipt(message, &key(AGENT), channel(), &hash, 50);
-    receipt.map(|receipt| receipt.account.paid).map_err(|error| error.code())
+    receipt.map(|receipt| receipt.account.paid).map_err(|error| error.code().code())
 }
 
 #[test]

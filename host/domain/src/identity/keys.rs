@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use x25519_dalek::{X25519_BASEPOINT_BYTES, x25519};
 
 use super::base64url;
+use crate::code::Code;
 
 /// Why a key is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +30,8 @@ pub enum KeyError {
 
 impl KeyError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
-        "BadKey"
+    pub fn code(&self) -> Code {
+        Code::BadKey
     }
 }
 

@@ -2,6 +2,7 @@
 
 use privatix_plugin_api::json::JsonError;
 
+use crate::code::Code;
 use crate::signed::{Malformed, SignatureError};
 use crate::template::Violation;
 
@@ -69,25 +70,25 @@ pub enum OfferingError {
 
 impl OfferingError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
             // Not JSON at all has no code of its own among offerings.
             Self::Malformed(Malformed::Form(error)) if !matches!(error, JsonError::Invalid(_)) => {
-                error.code()
+                Code::from(error)
             }
-            Self::Malformed(_) => "MalformedOffering",
-            Self::Signature(_) => "BadOfferingSignature",
-            Self::TemplateHash | Self::AccessTemplateHash => "BadTemplateHash",
-            Self::Country => "BadCountry",
-            Self::Supply => "BadSupply",
-            Self::UnitSize => "BadUnitSize",
-            Self::BillingInterval => "BadBillingInterval",
-            Self::BillingLag { .. } => "BadBillingUnitLag",
-            Self::MaxUnits => "BadMaxUnits",
-            Self::MinDeposit => "MinDepositTooLarge",
-            Self::Exchange(_) => "BadExchange",
-            Self::WrongTemplate => "WrongTemplate",
-            Self::Invalid(_) => "InvalidOffering",
+            Self::Malformed(_) => Code::MalformedOffering,
+            Self::Signature(_) => Code::BadOfferingSignature,
+            Self::TemplateHash | Self::AccessTemplateHash => Code::BadTemplateHash,
+            Self::Country => Code::BadCountry,
+            Self::Supply => Code::BadSupply,
+            Self::UnitSize => Code::BadUnitSize,
+            Self::BillingInterval => Code::BadBillingInterval,
+            Self::BillingLag { .. } => Code::BadBillingUnitLag,
+            Self::MaxUnits => Code::BadMaxUnits,
+            Self::MinDeposit => Code::MinDepositTooLarge,
+            Self::Exchange(_) => Code::BadExchange,
+            Self::WrongTemplate => Code::WrongTemplate,
+            Self::Invalid(_) => Code::InvalidOffering,
         }
     }
 }

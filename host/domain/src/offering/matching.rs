@@ -5,6 +5,7 @@
 use uuid::Uuid;
 
 use super::Offering;
+use crate::code::Code;
 
 /// What of a client's product decides whether an offering is for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +65,12 @@ pub enum MatchError {
 
 impl MatchError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Unknown { .. } => "UnknownProduct",
-            Self::OtherTemplates { .. } => "WrongTemplate",
-            Self::Several { .. } => "SeveralProducts",
-            Self::NotChosen { .. } => "WrongProduct",
+            Self::Unknown { .. } => Code::UnknownProduct,
+            Self::OtherTemplates { .. } => Code::WrongTemplate,
+            Self::Several { .. } => Code::SeveralProducts,
+            Self::NotChosen { .. } => Code::WrongProduct,
         }
     }
 }

@@ -48,7 +48,7 @@ fn draft() -> Value {
 }
 
 fn code(outcome: Result<Offering, OfferingError>) -> &'static str {
-    outcome.map_or_else(|error| error.code(), |_| "ok")
+    outcome.map_or_else(|error| error.code().code(), |_| "ok")
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn the_least_deposit() {
 fn a_received_offering_has_to_be_signed_by_the_agent_it_names() {
     let open = |message: &Value| match parse_signed(message, Some(template())) {
         Ok(_) => Ok(()),
-        Err(error) => Err(error.code()),
+        Err(error) => Err(error.code().code()),
     };
     assert_eq!(open(&draft()), Err("BadOfferingSignature"));
     assert_eq!(open(&with(Kind::Offering, &draft(), &json!({}), &identity(1))), Ok(()));
@@ -221,7 +221,7 @@ fn a_received_offering_has_to_be_signed_by_the_agent_it_names() {
 fn no_damage_goes_unnoticed() {
     let message = with(Kind::Offering, &draft(), &json!({}), &identity(1));
     check_damage(&message, ["MalformedOffering", "BadOfferingSignature"], |message| {
-        parse_signed(message, None).map(drop).map_err(|error| error.code())
+        parse_signed(message, None).map(drop).map_err(|error| error.code().code())
     });
 }
 

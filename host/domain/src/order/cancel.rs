@@ -8,9 +8,6 @@ use super::OrderError;
 use crate::identity::PublicKey;
 use crate::signed::{self, Kind};
 
-/// The code of an order that its client has cancelled.
-pub const CANCELLED: &str = "OrderCancelled";
-
 /// The cancellation of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

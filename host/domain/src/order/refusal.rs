@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::code::Code;
+use crate::foreign::AnyCode;
 use crate::identity::PublicKey;
 use crate::signed::{self, Kind, Malformed, SignatureError};
 
@@ -17,7 +19,8 @@ pub struct OrderRefusal {
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub order: String,
     /// The stable name of the reason.
-    pub code: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub code: AnyCode<Code>,
     /// The reason in words.
     pub text: String,
 }
@@ -38,11 +41,11 @@ pub enum RefusalError {
 
 impl RefusalError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => "MalformedRefusal",
-            Self::Signature(_) => "BadRefusalSignature",
-            Self::Foreign => "ForeignRefusal",
+            Self::Malformed(_) => Code::MalformedRefusal,
+            Self::Signature(_) => Code::BadRefusalSignature,
+            Self::Foreign => Code::ForeignRefusal,
         }
     }
 }

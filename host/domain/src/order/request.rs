@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::code::Code;
 use crate::identity::PublicKey;
 use crate::signed::{self, Kind, Malformed, SignatureError};
 
@@ -55,12 +56,12 @@ pub enum RequestError {
 
 impl RequestError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => "MalformedRequest",
-            Self::Signature(_) => "BadRequestSignature",
-            Self::Foreign => "ForeignRequest",
-            Self::Stale { .. } => "StaleRequest",
+            Self::Malformed(_) => Code::MalformedRequest,
+            Self::Signature(_) => Code::BadRequestSignature,
+            Self::Foreign => Code::ForeignRequest,
+            Self::Stale { .. } => Code::StaleRequest,
         }
     }
 }

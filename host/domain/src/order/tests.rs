@@ -52,7 +52,7 @@ fn order() -> Value {
 fn checked(message: &Value) -> Result<(), &'static str> {
     let (hash, offering) = offering();
     let checked = read(message).and_then(|order| check(&order, NOW, hash, offering));
-    checked.map_err(|error| error.code())
+    checked.map_err(|error| error.code().code())
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn refusals() {
     let refusal = json!({"order": hash, "code": "OrderRejected", "text": "no"});
     let checked = |message: &Value| {
         let agent = identity(AGENT).public().signing;
-        check_refusal(message, &agent, &hash).map(drop).map_err(|error| error.code())
+        check_refusal(message, &agent, &hash).map(drop).map_err(|error| error.code().code())
     };
     for (kind, changes, signer, expected) in [
         (Kind::OrderRefusal, json!({}), AGENT, Ok(())),
@@ -128,7 +128,7 @@ fn replies() {
     let reply = json!({"order": hash, "channel": CHANNEL});
     let checked = |message: &Value| {
         let agent = identity(AGENT).public().signing;
-        check_reply(message, &agent, &hash).map(drop).map_err(|error| error.code())
+        check_reply(message, &agent, &hash).map(drop).map_err(|error| error.code().code())
     };
     for (kind, changes, signer, expected) in [
         (Kind::OrderReply, json!({}), AGENT, Ok(())),
@@ -155,7 +155,7 @@ fn requests() {
         let client = identity(CLIENT).public().signing;
         let channel = CHANNEL.parse().expect("a UUID");
         let checked = check_request(kind, message, &client, channel, NOW);
-        checked.map(drop).map_err(|error| error.code())
+        checked.map(drop).map_err(|error| error.code().code())
     };
     for (changes, signer, expected) in [
         (json!({}), CLIENT, Ok(())),

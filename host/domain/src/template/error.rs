@@ -5,6 +5,7 @@
 use privatix_plugin_api::json::JsonError;
 
 use super::{MAX_BYTES, place::shown};
+use crate::code::Code;
 
 /// Why a template is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,19 +105,19 @@ pub enum TemplateError {
 
 impl TemplateError {
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Json(error) => error.code(),
-            Self::TooLarge { .. } => "TemplateTooLarge",
-            Self::Form(_) => "BadTemplateForm",
-            Self::UnknownDraft { .. } => "UnknownDraft",
-            Self::RemoteReference { .. } => "RemoteReference",
-            Self::TooComplex { .. } => "TemplateTooComplex",
-            Self::UnsupportedPattern { .. } => "UnsupportedPattern",
-            Self::InvalidSchema { .. } => "InvalidSchema",
-            Self::CoreFieldMissing { .. } => "CoreFieldMissing",
-            Self::CoreFieldType { .. } => "CoreFieldType",
-            Self::CoreFieldNotRequired { .. } => "CoreFieldNotRequired",
+            Self::Json(error) => Code::from(error),
+            Self::TooLarge { .. } => Code::TemplateTooLarge,
+            Self::Form(_) => Code::BadTemplateForm,
+            Self::UnknownDraft { .. } => Code::UnknownDraft,
+            Self::RemoteReference { .. } => Code::RemoteReference,
+            Self::TooComplex { .. } => Code::TemplateTooComplex,
+            Self::UnsupportedPattern { .. } => Code::UnsupportedPattern,
+            Self::InvalidSchema { .. } => Code::InvalidSchema,
+            Self::CoreFieldMissing { .. } => Code::CoreFieldMissing,
+            Self::CoreFieldType { .. } => Code::CoreFieldType,
+            Self::CoreFieldNotRequired { .. } => Code::CoreFieldNotRequired,
         }
     }
 }

@@ -17,14 +17,14 @@ use super::{place::clip, *};
 /// The outcome of a schema: `ok` or the code it is refused with.
 fn check(schema: &Value, expected: &str) {
     let outcome = SettingsSchema::compile(schema);
-    let code = outcome.as_ref().map_or_else(TemplateError::code, |_| "ok");
+    let code = outcome.as_ref().map_or_else(|error| error.code().code(), |_| "ok");
     assert_eq!(code, expected, "{}: {:?}", clip(&schema.to_string()), outcome.err());
 }
 
 /// The outcome of a template's text.
 fn check_template(kind: TemplateKind, text: &str, expected: &str) {
     let outcome = Template::parse(kind, text.as_bytes());
-    let code = outcome.as_ref().map_or_else(TemplateError::code, |_| "ok");
+    let code = outcome.as_ref().map_or_else(|error| error.code().code(), |_| "ok");
     assert_eq!(code, expected, "{}: {:?}", clip(text), outcome.err());
 }
 

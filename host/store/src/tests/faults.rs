@@ -122,7 +122,7 @@ async fn check_replaced(harm: fn(&Path)) {
     assert_eq!(error.fault(), Fault::Replaced, "{error:?}");
     let error = store.begin().await.err().expect("refused");
     assert_eq!(error.fault(), Fault::Replaced, "{error:?}");
-    assert_eq!(store.trouble().expect("noted").fault, "replaced");
+    assert_eq!(store.trouble().expect("noted").fault, Fault::Replaced);
     for name in names {
         fs::rename(kept.join(name), home.path().join(name)).expect("put back");
     }

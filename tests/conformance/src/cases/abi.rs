@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use privatix_modules::generation::CommandError;
 use privatix_modules::load;
 use privatix_modules::probe::DEADLINE as LOAD_DEADLINE;
+use privatix_modules::problem::Code;
 use privatix_plugin_api::FaultKind;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{Done, ModuleRequest, decode};
@@ -31,7 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
         )
         .after(&["abi.load"])
         .mend("call privatix_plugin_api::export_module! once in the library")
-        .run(|bench: Bench| async move { loaded(&bench, &["NoRootModule"]) }),
+        .run(|bench: Bench| async move { loaded(&bench, &[Code::NoRootModule]) }),
         case(
             "abi.layout",
             "Its types are those of the ABI, version 1.",
@@ -39,7 +40,9 @@ pub(super) fn cases() -> Vec<Case> {
         )
         .after(&["abi.root"])
         .mend("build it with a released privatix-plugin-api, unchanged")
-        .run(|bench: Bench| async move { loaded(&bench, &["AbiIncompatible", "LayoutMismatch"]) }),
+        .run(|bench: Bench| async move {
+            loaded(&bench, &[Code::AbiIncompatible, Code::LayoutMismatch])
+        }),
         case(
             "abi.load-quiet",
             "Loading starts nothing: no thread, no process, no open file.",
@@ -111,7 +114,7 @@ pub(super) fn cases() -> Vec<Case> {
 /// As a host looks at a library in a process of its own, and not for longer.
 async fn load_in_time(bench: Bench) -> Result<(), Finding> {
     let begun = Instant::now();
-    loaded(&bench, &["LoadFailed"])?;
+    loaded(&bench, &[Code::LoadFailed])?;
     let took = begun.elapsed();
     ensure(took <= LOAD_DEADLINE, || {
         format!("loading took {took:?}, and a host waits for {LOAD_DEADLINE:?}: LoadTimedOut")
@@ -119,10 +122,10 @@ async fn load_in_time(bench: Bench) -> Result<(), Finding> {
 }
 
 /// Fails where loading is refused with one of these codes.
-fn loaded(bench: &Bench, codes: &[&str]) -> Result<(), Finding> {
+fn loaded(bench: &Bench, codes: &[Code]) -> Result<(), Finding> {
     let role = first_role(bench)?;
     match load::load(&bench.loadable(role)?) {
-        Err(problem) if codes.contains(&problem.code.as_str()) => Err(Finding::from(problem)),
+        Err(problem) if problem.code.is_one_of(codes) => Err(Finding::from(problem)),
         _ => Ok(()),
     }
 }

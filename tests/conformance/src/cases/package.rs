@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use privatix_domain::template::SettingsSchema;
+use privatix_modules::problem::Code;
 use privatix_plugin_api::manifest::Role;
 
 use crate::case::{Case, Finding, case, ensure, failed};
@@ -18,8 +19,15 @@ pub(super) fn cases() -> Vec<Case> {
             "package.files",
             "The library and the templates that it needs are there, under names a module can have.",
             "docs/reference/package.md: A module package",
-            &["LibraryMissing", "TemplateMissing", "InvalidName", "AmbiguousLibrary", "Unreadable",
-                "NotRegularFile", "TooLarge"],
+            &[
+                Code::LibraryMissing,
+                Code::TemplateMissing,
+                Code::InvalidName,
+                Code::AmbiguousLibrary,
+                Code::Unreadable,
+                Code::NotRegularFile,
+                Code::TooLarge,
+            ],
         )
         .mend("put NAME.access.json and, to sell, NAME.offering.json beside the library, or say where they are with --templates"),
         case(
@@ -34,7 +42,7 @@ pub(super) fn cases() -> Vec<Case> {
             "package.elf",
             "The library is a whole and intact ELF file.",
             "docs/modules.md#installing: nothing is loaded half-written",
-            &["NotElf", "Truncated", "MalformedElf"],
+            &[Code::NotElf, Code::Truncated, Code::MalformedElf],
         )
         .after(&["package.files"])
         .mend("build or copy it again"),
@@ -42,7 +50,7 @@ pub(super) fn cases() -> Vec<Case> {
             "package.machine",
             "It is a shared library for this kind of machine.",
             "docs/reference/package.md#the-library: In-process: a cdylib behind the stable ABI",
-            &["WrongArchitecture", "NotSharedObject"],
+            &[Code::WrongArchitecture, Code::NotSharedObject],
         )
         .after(&["package.elf"])
         .mend("set crate-type = [\"cdylib\"] and build it for this machine"),
@@ -50,7 +58,7 @@ pub(super) fn cases() -> Vec<Case> {
             "manifest.present",
             "It carries a manifest.",
             "docs/reference/package.md#manifest-of-a-library: The library carries a manifest readable without running any of its code",
-            &["NoManifest"],
+            &[Code::NoManifest],
         )
         .after(&["package.machine"])
         .mend("call privatix_plugin_api::build in build.rs and export_module! in the library"),
@@ -58,7 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
             "manifest.valid",
             "The manifest can be read and says all that it has to.",
             "docs/reference/package.md#manifest-of-a-library: name, version, product id (UUID v4), Service API version range, roles, usage reporting",
-            &["BadManifest"],
+            &[Code::BadManifest],
         )
         .after(&["manifest.present"])
         .mend("let privatix_plugin_api::build write it"),
@@ -66,7 +74,7 @@ pub(super) fn cases() -> Vec<Case> {
             "manifest.seal",
             "A seal that it bears is whole.",
             "docs/reference/package.md#manifest-of-a-library: The library carries a manifest",
-            &["SealBroken"],
+            &[Code::SealBroken],
         )
         .after(&["manifest.valid"])
         .mend("seal it last of all: nothing may change it afterwards"),
@@ -74,7 +82,7 @@ pub(super) fn cases() -> Vec<Case> {
             "manifest.name",
             "It names the module as its files do.",
             "docs/modules.md#installing: plugins/libvpn.so, plugins/vpn.access.json",
-            &["NameMismatch"],
+            &[Code::NameMismatch],
         )
         .after(&["manifest.seal"])
         .mend("name the files after the module: libNAME.so"),
@@ -82,7 +90,7 @@ pub(super) fn cases() -> Vec<Case> {
             "manifest.api",
             "It speaks a version of the Service API that this host speaks.",
             "docs/reference/package.md#manifest-of-a-library: Service API version range",
-            &["ApiTooNew", "ApiTooOld"],
+            &[Code::ApiTooNew, Code::ApiTooOld],
         )
         .after(&["manifest.name"])
         .mend("build it with a privatix-plugin-api of this host's time"),
@@ -90,7 +98,7 @@ pub(super) fn cases() -> Vec<Case> {
             "manifest.panic",
             "A panic in it does not end the host.",
             "docs/modules.md#what-is-checked: panic strategy (`abort` is refused)",
-            &["PanicAbort"],
+            &[Code::PanicAbort],
         )
         .after(&["manifest.api"])
         .mend("remove panic = \"abort\" from its profile"),
@@ -124,14 +132,14 @@ pub(super) fn refusals(
     id: &'static str,
     sentence: &'static str,
     rule: &'static str,
-    codes: &'static [&'static str],
+    codes: &'static [Code],
 ) -> Case {
     case(id, sentence, rule).run(move |bench: Bench| async move {
         // Which roles it takes is not known before there is a manifest.
         let roles = bench.roles().unwrap_or_else(|_| vec![Role::Agent, Role::Client]);
         for role in roles {
             if let Err(problem) = bench.examine(role)?
-                && codes.contains(&problem.code.as_str())
+                && problem.code.is_one_of(codes)
             {
                 return Err(failed(format!(
                     "{}: {}; required is {}; {}",

@@ -1,7 +1,9 @@
 //! The two templates, and what messages are made by them.
 
+use privatix_domain::code::Code;
 use privatix_domain::present::{self, MASK};
 use privatix_domain::template::{Template, TemplateKind};
+use privatix_modules::problem;
 use serde_json::{Value, json};
 
 use super::abi::first_role;
@@ -9,20 +11,19 @@ use super::package::refusals;
 use crate::case::{Case, Finding, case, ensure, failed};
 use crate::core::Bench;
 
-const JSON: &[&str] = &[
-    "InvalidJson",
-    "DuplicateKey",
-    "NumberTooLarge",
-    "NumberNotInteger",
-    "TooDeep",
-    "BadTemplateForm",
-    "TemplateTooLarge",
-    "InvalidUtf8",
+const JSON: &[Code] = &[
+    Code::InvalidJson,
+    Code::DuplicateKey,
+    Code::NumberTooLarge,
+    Code::NumberNotInteger,
+    Code::TooDeep,
+    Code::BadTemplateForm,
+    Code::TemplateTooLarge,
 ];
-const SCHEMA: &[&str] =
-    &["UnknownDraft", "TemplateTooComplex", "UnsupportedPattern", "InvalidSchema"];
-const REFERENCES: &[&str] = &["RemoteReference"];
-const FIELDS: &[&str] = &["CoreFieldMissing", "CoreFieldType", "CoreFieldNotRequired"];
+const SCHEMA: &[Code] =
+    &[Code::UnknownDraft, Code::TemplateTooComplex, Code::UnsupportedPattern, Code::InvalidSchema];
+const REFERENCES: &[Code] = &[Code::RemoteReference];
+const FIELDS: &[Code] = &[Code::CoreFieldMissing, Code::CoreFieldType, Code::CoreFieldNotRequired];
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -87,7 +88,7 @@ pub(super) fn cases() -> Vec<Case> {
             "templates.hash",
             "The templates are those that the library was built with.",
             "docs/modules.md#what-is-checked: A template beside it with another hash is refused",
-            &["TemplateHashMismatch"],
+            &[problem::Code::TemplateHashMismatch],
         )
         .after(&["manifest.panic", "templates.access-fields", "templates.offering-fields"])
         .mend("build the library again, and take all three files from one build"),
@@ -130,7 +131,7 @@ fn rule(
     id: &'static str,
     sentence: &'static str,
     rule: &'static str,
-    codes: &'static [&'static str],
+    codes: &'static [Code],
 ) -> Case {
     case(id, sentence, rule)
         .mend("correct the template; a library is then built again, so that its hash is noted; docs/templates.md has the rules")
@@ -201,7 +202,12 @@ mod tests {
         let page = include_str!("../../../../docs/templates.md");
         let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
         let codes: Vec<_> = rows.map(|(code, _)| code).filter(|code| !code.contains(' ')).collect();
-        let known = [&["TemplateHashMismatch"], JSON, SCHEMA, REFERENCES, FIELDS].concat();
+        let cases = [JSON, SCHEMA, REFERENCES, FIELDS].concat();
+        let known: Vec<_> = cases
+            .into_iter()
+            .map(Code::code)
+            .chain([problem::Code::TemplateHashMismatch.code()])
+            .collect();
         let listed: Vec<_> =
             codes.into_iter().filter(|code| code.chars().all(char::is_alphanumeric)).collect();
         assert!(listed.len() > 5, "{listed:?}");

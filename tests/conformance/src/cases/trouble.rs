@@ -118,11 +118,11 @@ async fn configured_badly(bench: Bench) -> Result<(), Finding> {
         if let Err(error) = module.configure(bench.settings(role)).await
             && error.is_breakdown()
         {
-            return Err(failed(format!("{name:?}: configure: {}", crate::chain(&error))));
+            return Err(failed(format!("{name}: configure: {}", crate::chain(&error))));
         }
         let retired = module.retire().await;
         if let Some(problem) = retired.problem {
-            return Err(failed(format!("{name:?}: shutdown: {problem}")));
+            return Err(failed(format!("{name}: shutdown: {problem}")));
         }
     }
     Ok(())
@@ -132,7 +132,7 @@ async fn errors(bench: Bench, call: Call) -> Result<(), Finding> {
     let pair = Pair::new(&bench).await?;
     for name in NAMES {
         let what = |finding: Finding| match finding {
-            Finding::Failed(why) => Finding::Failed(format!("{call:?} answered {name:?}: {why}")),
+            Finding::Failed(why) => Finding::Failed(format!("{call:?} answered {name}: {why}")),
             other => other,
         };
         let channel = pair.order().await?;

@@ -161,7 +161,7 @@ async fn rising(bench: Bench) -> Result<(), Finding> {
             }
         }
         let refused = party.script.calls(Call::UpdateSession);
-        let fell = refused.iter().any(|call| call.error() == Some("UsageWentBackwards"));
+        let fell = refused.iter().any(|call| call.is_refused_as(&[ErrorName::UsageWentBackwards]));
         ensure(!fell, || format!("the {side}'s core answered UsageWentBackwards"))?;
     }
     Ok(())
@@ -272,15 +272,20 @@ async fn not_more(bench: Bench) -> Result<(), Finding> {
     Ok(())
 }
 
+/// What a core answers a module with that speaks of a session that is not its own.
+const OF_A_STRANGER: [ErrorName; 4] = [
+    ErrorName::SessionNotFound,
+    ErrorName::ChannelNotFound,
+    ErrorName::BadRequest,
+    ErrorName::Unsupported,
+];
+
 async fn own_session(bench: Bench) -> Result<(), Finding> {
     let pair = used_pair(&bench, 2).await?;
     for party in pair.parties() {
         for call in party.script.seen() {
-            if let Some(
-                error @ ("SessionNotFound" | "ChannelNotFound" | "BadRequest" | "Unsupported"),
-            ) = call.error()
-            {
-                let side = party.role;
+            if call.is_refused_as(&OF_A_STRANGER) {
+                let (side, error) = (party.role, call.error().unwrap_or_default());
                 return Err(failed(format!("{:?} of the {side} was answered {error}", call.call)));
             }
         }

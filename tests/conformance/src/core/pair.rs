@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use privatix_base::config::ModuleTimeouts;
 use privatix_core::{Caller, Draft, OrderAnswer, Refused, Service, Source};
+use privatix_domain::code::Code;
 use privatix_domain::status::Event;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, CoreRequest, Exercised, ModuleRequest, Status};
@@ -321,7 +322,7 @@ async fn publish(bench: &Bench, agent: &Service) -> Result<String, Finding> {
     let made = wait_for("an offering", || async {
         match agent.offering_create(draft.clone()).await {
             Ok(view) => Ok(Some(view.hash)),
-            Err(error) if error.code == "ProductNotReady" => {
+            Err(error) if error.code == Code::ProductNotReady => {
                 *last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
                 Ok(None)
             }

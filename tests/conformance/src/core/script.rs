@@ -90,6 +90,13 @@ impl Seen {
     pub fn error(&self) -> Option<&str> {
         self.reply.as_ref()?.get("error")?.get("name")?.as_str()
     }
+
+    /// Whether it was answered with one of these errors.
+    pub fn is_refused_as(&self, names: &[ErrorName]) -> bool {
+        let error = self.reply.as_ref().and_then(|reply| reply.get("error"));
+        let name = error.and_then(|error| serde_json::from_value(error.get("name")?.clone()).ok());
+        name.is_some_and(|name: ErrorName| names.contains(&name))
+    }
 }
 
 /// See the module's documentation.

@@ -111,7 +111,7 @@ fn checked(envelope: &Value) -> Result<(), &'static str> {
     };
     let known = |hash: &str| Some(template()).filter(|template| template.hash() == hash);
     let opened = open(envelope, &expect, &identity("client"), known);
-    opened.map(drop).map_err(|error| error.code())
+    opened.map(drop).map_err(|error| error.code().code())
 }
 
 /// An envelope around any text, as an agent could make one that keeps to nothing.

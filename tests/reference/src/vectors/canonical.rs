@@ -1,5 +1,6 @@
 //! The form of messages: which texts are accepted, their canonical bytes and hashes.
 
+use privatix_domain::code::Code;
 use privatix_plugin_api::json::{self, MAX_DEPTH};
 use serde_json::{Value, json};
 
@@ -93,12 +94,12 @@ fn refused() -> Vec<Value> {
     ];
     let made = |text: &str| {
         let error = json::parse(text.as_bytes()).expect_err(text);
-        json!({ "text": text, "code": error.code() })
+        json!({ "text": text, "code": Code::from(&error).code() })
     };
     let bytes = [&b"\"\xff\""[..], b"\"\xc3\x28\"", b"\"\xed\xa0\x80\"", b"\xff\xfe{\x00}\x00"];
     let of_bytes = |bytes: &[u8]| {
         let error = json::parse(bytes).expect_err("no UTF-8");
-        json!({ "hex": json::hex(bytes), "code": error.code() })
+        json!({ "hex": json::hex(bytes), "code": Code::from(&error).code() })
     };
     texts.into_iter().map(made).chain(bytes.into_iter().map(of_bytes)).collect()
 }

@@ -34,7 +34,7 @@ pub(super) fn statements() -> Value {
     let channel = CHANNEL.parse().expect("a UUID");
     let made = |(why, message): (&str, Value)| {
         let checked = account::check(&message, &agent, channel, NOW);
-        json!({ "why": why, "message": message, "code": checked.err().map(|error| error.code()) })
+        json!({ "why": why, "message": message, "code": checked.err().map(|error| error.code().code()) })
     };
     json!({
         "about": "Statements (signed as `account`) as a client checks them. `last` is the time of the \
@@ -94,7 +94,7 @@ fn of_cheques() -> Vec<Value> {
         paid: PAID,
     };
     let made = |(why, message): (&str, Value)| {
-        let checked = check(&message, &expect).err().map(|error| error.code());
+        let checked = check(&message, &expect).err().map(|error| error.code().code());
         json!({ "why": why, "message": message, "code": checked })
     };
     cases.into_iter().map(made).collect()
@@ -120,7 +120,7 @@ fn receipts() -> Vec<Value> {
         let checked = check_receipt(&message, &agent, channel, &hash(&cheque), balance);
         json!({
             "why": why, "message": message, "sent": cheque,
-            "code": checked.err().map(|error| error.code()),
+            "code": checked.err().map(|error| error.code().code()),
         })
     };
     cases.into_iter().map(made).collect()
@@ -147,7 +147,9 @@ fn bundles() -> Vec<Value> {
     ];
     let made = |(why, bundle): (&str, Bundle)| match verify(&bundle) {
         Ok(proven) => json!({ "why": why, "bundle": bundle, "code": null, "proves": proven }),
-        Err(error) => json!({ "why": why, "bundle": bundle, "code": error.code(), "proves": null }),
+        Err(error) => {
+            json!({ "why": why, "bundle": bundle, "code": error.code().code(), "proves": null })
+        }
     };
     cases.into_iter().map(made).collect()
 }

@@ -61,7 +61,9 @@ fn offerings() -> Vec<Value> {
         ("a query in the URL", but(json!({"exchange": "https://agent.example/?a"}))),
         ("another scheme", but(json!({"exchange": "ftp://agent.example"}))),
     ];
-    judged(cases, |message| parse_signed(message, None).map(drop).map_err(|error| error.code()))
+    judged(cases, |message| {
+        parse_signed(message, None).map(drop).map_err(|error| error.code().code())
+    })
 }
 
 fn orders() -> Vec<Value> {
@@ -87,8 +89,8 @@ fn orders() -> Vec<Value> {
     ];
     let hash = hash(&offering);
     judged(cases, |message| {
-        let order = read(message).map_err(|error| error.code())?;
-        check(&order, NOW, &hash, &terms).map_err(|error| error.code())
+        let order = read(message).map_err(|error| error.code().code())?;
+        check(&order, NOW, &hash, &terms).map_err(|error| error.code().code())
     })
 }
 
@@ -109,7 +111,7 @@ fn replies() -> Vec<Value> {
     let agent = identity("agent").public().signing;
     let order = messages::order_hash();
     judged(cases, |message| {
-        check_reply(message, &agent, &order).map(drop).map_err(|error| error.code())
+        check_reply(message, &agent, &order).map(drop).map_err(|error| error.code().code())
     })
 }
 
@@ -128,7 +130,7 @@ fn refusals() -> Vec<Value> {
     let agent = identity("agent").public().signing;
     let order = messages::order_hash();
     judged(cases, |message| {
-        check_refusal(message, &agent, &order).map(drop).map_err(|error| error.code())
+        check_refusal(message, &agent, &order).map(drop).map_err(|error| error.code().code())
     })
 }
 
@@ -140,7 +142,7 @@ fn cancellations() -> Vec<Value> {
         ("signed by another than it names", with(Kind::OrderCancel, &good, &json!({}), "stranger")),
         ("signed as an order", with(Kind::Order, &good, &json!({}), "client")),
     ];
-    judged(cases, |message| read_cancel(message).map(drop).map_err(|error| error.code()))
+    judged(cases, |message| read_cancel(message).map(drop).map_err(|error| error.code().code()))
 }
 
 fn requests() -> Vec<Value> {
@@ -162,7 +164,7 @@ fn requests() -> Vec<Value> {
     let channel = CHANNEL.parse().expect("a UUID");
     judged(cases, |message| {
         let checked = check_request(Kind::AccountRequest, message, &client, channel, NOW);
-        checked.map(drop).map_err(|error| error.code())
+        checked.map(drop).map_err(|error| error.code().code())
     })
 }
 

@@ -50,7 +50,8 @@ fn the_templates_decide_and_then_the_id_or_the_user() {
             Err("UnknownProduct"),
         ),
     ] {
-        let found = matching(&offering, &products, chosen, earlier).map_err(|error| error.code());
+        let found =
+            matching(&offering, &products, chosen, earlier).map_err(|error| error.code().code());
         assert_eq!(found, expected, "{case}");
     }
 }

@@ -254,9 +254,9 @@ impl World {
     fn takes(&mut self, effect: Effect<Made>) -> Result<(), String> {
         match effect {
             Effect::Show(state, problem, _) => {
-                self.shown = Some((state, problem.map(|problem| problem.code)));
+                self.shown = Some((state, problem.map(|problem| problem.code.to_string())));
             }
-            Effect::ShowCandidate(_, problem, _) => self.candidate = Some(problem.code),
+            Effect::ShowCandidate(_, problem, _) => self.candidate = Some(problem.code.to_string()),
             Effect::ClearCandidate => self.candidate = None,
             Effect::Forget => {
                 check(self.alive.is_none(), "nothing that runs is forgotten")?;
