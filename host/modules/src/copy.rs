@@ -227,7 +227,7 @@ mod tests {
         {
             let now = begin + Duration::from_millis(after);
             let problem = not_opened(&library, &denied, &mut quiet, now);
-            assert_eq!(problem.code, expected.to_string(), "after {after} ms");
+            assert_eq!(problem.code, expected, "after {after} ms");
         }
     }
 
