@@ -1,7 +1,6 @@
 //! A line that is much faster than the payments for it: it is slowed down to what is paid, and never
 //! cut.
 
-use nix::sys::signal::Signal;
 use privatix_core::MoneyView;
 
 use super::*;
@@ -22,15 +21,14 @@ fn vpn_delivers_no_more_than_is_paid_and_goes_on_with_the_next_payment() {
     let channel = world.order_with(&world.offer_of(terms), Some(100_000));
     world.wait_active(channel);
     world.wait_through();
-    // Nothing is paid while the client's host stands still; its tunnel does not.
-    let host = world.client.pid();
+    // Nothing is paid while the agent's exchange is out of reach; the tunnel is not.
     let mut transfers = Vec::new();
     for round in 1..=3 {
         // A new one each time: one that has stood still waits for a time of TCP's choice.
         flow(&world, &mut transfers, 8 * MIB);
-        signal(host, Signal::SIGSTOP);
+        nft(&world, SHUT);
         let (limit, usage) = stuck(&world, channel, &transfers);
-        signal(host, Signal::SIGCONT);
+        nft(&world, "delete table inet shut");
         // What the module keeps back of a credit covers all that it cannot know in time.
         assert!(usage <= limit, "{round}: {usage} of {limit} paid");
         let delivered = sum(&transfers);
@@ -46,6 +44,16 @@ fn vpn_delivers_no_more_than_is_paid_and_goes_on_with_the_next_payment() {
         assert_eq!(node.sessions(channel).len(), 1, "one session");
         assert!(money(node, channel).dispute.is_none(), "{:?}", money(node, channel));
     }
+}
+
+/// No payment comes through.
+const SHUT: &str = "add table inet shut; table inet shut { chain input { type filter hook input priority -10; \
+                    tcp dport 8480 reject with tcp reset; }; }";
+
+fn nft(world: &World, script: &str) {
+    let mut nft = network::program(&world.network.agent, "nft");
+    let status = nft.arg(script).status().expect("nft runs");
+    assert!(status.success(), "nft {script}");
 }
 
 fn sum(transfers: &[Arc<AtomicU64>]) -> u64 {
