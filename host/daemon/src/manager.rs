@@ -1,5 +1,6 @@
 //! What the service manager is told, by sd_notify(3).
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,15 +14,47 @@ use sd_notify::NotifyState;
 use privatix_base::condition::Condition;
 use privatix_store::Store;
 
-static UNTOLD: Mutex<Condition> =
-    Mutex::new(Condition::new("the service manager cannot be told how the host is"));
+static UNTOLD: Mutex<Untold> = Mutex::new(Untold {
+    messages: VecDeque::new(),
+    failing: Condition::new("the service manager cannot be told how the host is"),
+});
 
-/// Tells the service manager, if there is one.
+/// What the service manager has still to be told.
+struct Untold {
+    messages: VecDeque<String>,
+    failing: Condition,
+}
+
+/// The most messages that are kept for a manager that does not read; the oldest go first.
+const KEPT: usize = 16;
+
+/// Tells the service manager, if there is one. A manager that does not read for a while keeps nothing
+/// waiting: it is told the next time something is.
 pub(crate) fn tell(states: &[NotifyState<'_>]) {
     let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
-    let told = send(&address.into_vec(), text.as_bytes());
-    UNTOLD.lock().unwrap_or_else(PoisonError::into_inner).note(told);
+    let mut untold = UNTOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let beat = matches!(states, [NotifyState::Watchdog]);
+    // A sign of life is worth nothing later.
+    if !(states.is_empty() || beat && !untold.messages.is_empty()) {
+        untold.messages.push_back(states.iter().map(|state| format!("{state}\n")).collect());
+    }
+    let told = send_all(&address.into_vec(), &mut untold.messages);
+    if beat && told.is_err() {
+        untold.messages.retain(|message| message != "WATCHDOG=1\n");
+    }
+    while untold.messages.len() > KEPT {
+        untold.messages.pop_front();
+    }
+    untold.failing.note(told);
+}
+
+/// Sends in order, until there are none or one cannot be sent.
+fn send_all(address: &[u8], messages: &mut VecDeque<String>) -> io::Result<()> {
+    while let Some(message) = messages.front() {
+        send(address, message.as_bytes())?;
+        messages.pop_front();
+    }
+    Ok(())
 }
 
 fn send(address: &[u8], text: &[u8]) -> io::Result<()> {
@@ -30,7 +63,10 @@ fn send(address: &[u8], text: &[u8]) -> io::Result<()> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
     };
-    UnixDatagram::unbound()?.send_to_addr(text, &address).map(drop)
+    let socket = UnixDatagram::unbound()?;
+    // Its queue may be full.
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(text, &address).map(drop)
 }
 
 /// Shows the service manager, at half its time-out, that this runtime still moves and that its
@@ -66,6 +102,7 @@ pub(crate) async fn watch_database(store: Store) {
         if let Some(trouble) = store.trouble() {
             failed(&mut failing, &trouble.text);
         }
+        tell(&[]);
         match store.probe().await {
             Ok(()) => {
                 if failing.is_over() {
@@ -105,5 +142,27 @@ mod tests {
         }
         send(b"@privatix-nobody-is-here", b"x").expect_err("nobody listens");
         send(b"/privatix/nobody", b"x").expect_err("nobody listens");
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_is_told_later_and_in_order() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).expect("bound");
+        manager.set_nonblocking(true).expect("set");
+        let address = path.as_os_str().as_bytes();
+        let all: Vec<String> = (0..1000).map(|number| format!("STATUS={number}\n")).collect();
+        let mut messages = VecDeque::from(all.clone());
+        let error = send_all(address, &mut messages).expect_err("the queue is full");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let mut heard = Vec::new();
+        while heard.len() < all.len() {
+            let mut bytes = [0; 64];
+            match manager.recv(&mut bytes) {
+                Ok(length) => heard.push(String::from_utf8_lossy(&bytes[..length]).into_owned()),
+                Err(_) => drop(send_all(address, &mut messages)),
+            }
+        }
+        assert_eq!((heard, messages.len()), (all, 0));
     }
 }

@@ -15,13 +15,13 @@ use crate::support::{Node, Package, Pair, socks, wait_for};
 
 const AGENT: &str = "[agent]\norders = \"open\"\n[modules.proxy]\nallow_private = true\n";
 
-/// The README's commands, word for word.
+/// The commands of `docs/two-machines.md`, word for word.
 #[test]
-fn offering_of_the_readme_is_sold_at_full_speed() {
-    let readme = fs::read_to_string(repository().join("README.md")).expect("the README");
-    let fields = between(&readme, "`offering.json` says what is sold:\n```json\n", "```");
-    let deposit: u64 =
-        between(&readme, "privatix order HASH --deposit ", "\n").parse().expect("one");
+fn offering_of_the_page_is_sold_at_full_speed() {
+    let page = repository().join("docs/two-machines.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let fields = between(&page, "`offering.json` says what is sold:\n```json\n", "```");
+    let deposit: u64 = between(&page, "privatix order HASH --deposit ", "\n").parse().expect("one");
 
     let pair = Pair::configured(&Package::proxy(), AGENT, "");
     let file = pair.agent.home().join("offering.json");
