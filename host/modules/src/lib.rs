@@ -5,7 +5,7 @@
 //! ([`probe`]), loaded ([`load`]) and brought up ([`lifecycle`], [`generation`]); the [`registry`]
 //! shows it, the [`router`] finds it and [`delivery`] tells it what stands in the outbox. Calls of modules come in through the [`gateway`].
 //! A standalone module has no library: it skips what is about one, and its generation is the [`mod@line`]
-//! to its program, which calls through [`privatix_standalone`].
+//! to its program, which calls through `privatix-standalone`.
 
 pub mod cleanup;
 pub mod copy;
