@@ -28,7 +28,7 @@ mod protection;
 
 const MIB: u64 = 1 << 20;
 
-/// More cannot still be on its way to whoever reads, in buffers of the client's machine.
+/// More cannot still be in buffers of the client's machine, on its way to the reader.
 const BUFFERS: u64 = 16 * MIB;
 
 /// A count and what a device has carried may differ by one part in so many, 5 %. The firewall sees

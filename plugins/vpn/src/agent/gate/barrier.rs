@@ -2,7 +2,7 @@
 //!
 //! A table of nftables may have an owner, the process that has made it. Nobody else can change such
 //! a table, `nft flush ruleset` passes it by, and it goes when its process does. So the barrier is
-//! an `nft` that is kept running. Its rules drop what the gate's table would drop whoever is served,
+//! an `nft` that is kept running. Its rules drop what the gate's table would drop for every client,
 //! and every packet that would leave with an address of the tunnel's network: that is one which the
 //! gate's table has not translated, so that table is gone. While the gate is up, the barrier drops
 //! nothing that the gate lets through.

@@ -131,7 +131,7 @@ fn differs(pace: Option<u64>, before: Option<u64>) -> bool {
 /// The time from a report of what is used to the reply that tells of the next payment.
 const PAYMENT: Duration = Duration::from_secs(1);
 
-/// Whoever has credit for more than this, in kbit/s, is not paced: no tunnel is faster.
+/// An address whose credit lasts a second at this rate, in kbit/s, is not paced: no tunnel is faster.
 const FAST: u64 = 1_000_000;
 
 /// The least pace, in kbit/s: what is paid can be used up.

@@ -79,7 +79,7 @@ fn gateway(settings: &Settings) -> Ipv4Addr {
     network.hosts().next().unwrap_or_else(|| network.network())
 }
 
-/// What is not forwarded, whoever is served.
+/// What is not forwarded for any client.
 fn barred(settings: &Settings) -> Vec<String> {
     let device = &settings.device;
     let mut rules = vec![format!("iifname \"{device}\" oifname \"{device}\" drop")];
