@@ -7,6 +7,8 @@
 
 mod flow;
 mod line;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use privatix_plugin_api::message::LogLevel;
 use tracing::field::FieldSet;
@@ -163,28 +165,13 @@ const fn probe(level: Level) -> Metadata<'static> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use serde_json::Value;
 
+    use super::testing::Lines;
     use super::*;
 
     fn log(level: &str, format: LogFormat) -> Log {
         Log { level: level.to_owned(), format }
-    }
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     /// What is written for a few events.
@@ -197,8 +184,7 @@ mod tests {
             tracing::info!(target: "module", "second");
             tracing::debug!(target: "other", "third");
         });
-        let bytes = lines.0.lock().expect("not poisoned").clone();
-        String::from_utf8(bytes).expect("UTF-8")
+        lines.text()
     }
 
     #[test]

@@ -108,23 +108,9 @@ fn fields(event: &LogEvent) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
+    use privatix_base::logging::testing::Lines;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// What is in the log after a module has said something.
     fn heard(say: impl FnOnce(&Voice)) -> String {
@@ -137,8 +123,7 @@ mod tests {
         let log =
             privatix_base::logging::subscriber(&log, false, move || writer.clone()).expect("a log");
         tracing::subscriber::with_default(log, || say(&Voice::new("vpn")));
-        let bytes = lines.0.lock().expect("not poisoned").clone();
-        String::from_utf8(bytes).expect("UTF-8")
+        lines.text()
     }
 
     fn event(level: LogLevel, message: &str, fields: &[(&str, &str)]) -> LogEvent {
