@@ -330,7 +330,7 @@ impl Clients {
         let id = self.id(event.client);
         let Some(peer) = self.peers.remove(&id) else { return };
         if let (Some(tally), Some(bytes)) = (&peer.tally, event.bytes()) {
-            tally.sent(bytes.outgoing);
+            tally.sent_last(bytes.outgoing);
         }
         if let Some(address) = peer.address {
             self.gate.shut(address);

@@ -94,7 +94,7 @@ impl Gate {
                 let mut counted = counted.lock().expect("not poisoned");
                 let word = match order {
                     Order::Empty => {
-                        counted.clear();
+                        counted.drain().for_each(|(_, tally): (_, Arc<Tally>)| tally.ends());
                         "empty".to_owned()
                     }
                     Order::Open(address, _, tally, _) => {
@@ -103,11 +103,11 @@ impl Gate {
                     }
                     Order::Limit(address) => format!("limit {address}"),
                     Order::Shut(address) => {
-                        counted.remove(&address);
+                        counted.remove(&address).inspect(|tally| tally.ends());
                         format!("shut {address}")
                     }
                     Order::Down(done) => {
-                        counted.clear();
+                        counted.drain().for_each(|(_, tally)| tally.ends());
                         let _ = done.send(());
                         "down".to_owned()
                     }

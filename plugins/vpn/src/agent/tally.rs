@@ -109,6 +109,8 @@ struct Counted {
     queued: u64,
     used: u64,
     taken: u64,
+    /// Nothing passes any more.
+    shut: bool,
 }
 
 impl Tally {
@@ -130,7 +132,27 @@ impl Tally {
         let now = Instant::now();
         counted.said = counted.said.map(|_| now);
         counted.look(passed, now);
+        counted.shut = true;
         self.meter.count(counted.used);
+    }
+
+    /// OpenVPN says what it has sent to a client that is gone, perhaps after that was shut out.
+    pub(super) fn sent_last(&self, sent: u64) {
+        self.sent(sent);
+        let passed = {
+            let counted = self.counted();
+            counted.shut.then_some(counted.passed)
+        };
+        if let Some(passed) = passed {
+            self.passed_last(passed);
+        }
+    }
+
+    /// The client is shut out, and nothing has passed since the last look.
+    #[cfg(test)]
+    pub(super) fn ends(&self) {
+        let passed = self.counted().passed;
+        self.passed_last(passed);
     }
 
     /// What may not be used any more, whatever becomes of it: all that the firewall has let through,
@@ -164,6 +186,7 @@ impl Counted {
             queued: 0,
             used: 0,
             taken: 0,
+            shut: false,
         }
     }
 
@@ -173,8 +196,8 @@ impl Counted {
         }
     }
 
-    /// OpenVPN speaks once a second, and much passes in that time. What has passed since its last word
-    /// is taken for sent until the next one.
+    /// OpenVPN speaks once a second, and much passes in that time. Of what has passed since its last word,
+    /// as much as the queues hold may still be dropped; what is more than that has been sent.
     fn look(&mut self, passed: Passed, now: Instant) {
         let (before, down) = (self.passed.down, passed.down);
         let more = down != before;
@@ -196,7 +219,8 @@ impl Counted {
         }
         (self.passed, self.looked) = (passed, now);
         let since = |seen: u64| down.bytes.saturating_sub(seen);
-        self.used = self.used.max(passed.up.bytes + self.delivered + since(self.seen));
+        let sent_since = since(self.seen).saturating_sub(QUEUE);
+        self.used = self.used.max(passed.up.bytes + self.delivered + sent_since);
         let unsaid = with_headers(since(self.seen_before) + self.queued);
         let taken = passed.up.bytes + self.delivered + unsaid;
         self.taken = self.used.max(taken);
@@ -255,8 +279,8 @@ mod tests {
         const PACKET: u64 = 1_300;
         for (what, steps, used, taken) in [
             // 52 bytes of headers are 4 % of such a packet; of what has passed in the second before
-            // the word, as much as the queue holds may still wait.
-            ("nothing is heard", &[Look(1_000), Look(3_000)][..], 3_000, 3_120),
+            // the word, as much as the queue holds, 778 packets, may still wait, or be lost.
+            ("nothing is heard", &[Look(1_000), Look(3_000)][..], 2_221, 3_120),
             ("all of it is sent", &[Look(1_000), Sent(1_000), Look(1_000)], 1_000, 1_809),
             (
                 "nothing can wait any more",
@@ -267,15 +291,15 @@ mod tests {
             (
                 "more has passed since",
                 &[Look(1_000), Sent(1_000), Look(1_000), Look(9_000)],
-                9_000,
+                8_221,
                 10_129,
             ),
             // Of two thousand between the looks, a half is before the word.
-            ("between two looks", &[Look(1_000), Sent(2_000), Look(3_000)], 3_000, 4_889),
+            ("between two looks", &[Look(1_000), Sent(2_000), Look(3_000)], 2_221, 4_889),
             (
-                "what was lost is given back",
+                "what was lost is given back, and was never used",
                 &[Look(1_000), Sent(900), Look(1_000), Look(1_200)],
-                1_100,
+                900,
                 1_917,
             ),
         ] {

@@ -73,6 +73,16 @@ impl World {
         tally.passed(Passed { up: traffic(up), down: traffic(down) });
     }
 
+    /// The firewall is looked at again and again, until the core is told of so much.
+    async fn wait_counted(&self, address: &str, up: u64, down: u64) {
+        let total = format!("total {}", up + down);
+        let counted = || {
+            self.passes(address, up, down);
+            self.core.calls().contains(&total).then_some(())
+        };
+        wait_for(&format!("{total} to be told"), counted).await;
+    }
+
     /// The module is told to stop the channel; what comes when that is done.
     fn cut(&self) -> oneshot::Receiver<()> {
         let (done, gone) = oneshot::channel();
@@ -134,9 +144,8 @@ async fn a_client_is_let_in_served_counted_and_gone() {
     openvpn.enters(0).await;
     world.gate_hears(&["open 10.89.0.2"]).await;
     assert_eq!(world.core.calls(), ["auth secret", "start"]);
-    world.passes("10.89.0.2", 40, 2);
     openvpn.says(&[">BYTECOUNT_CLI:0,64,2"]).await;
-    world.core.wait_called("total 42").await;
+    world.wait_counted("10.89.0.2", 40, 2).await;
     assert_eq!(world.board.read(|report| report.served.len()), 1);
     world.passes("10.89.0.2", 50, 5);
     openvpn.leaves(0, 90, 5).await;
@@ -190,9 +199,8 @@ async fn one_that_dies_at_any_stage_is_started_again_and_its_sessions_end() {
                 Served => {
                     openvpn.enters(0).await;
                     world.gate_hears(&["empty", "open 10.89.0.2"]).await;
-                    world.passes("10.89.0.2", 40, 2);
                     openvpn.says(&[">BYTECOUNT_CLI:0,64,2"]).await;
-                    world.core.wait_called("total 42").await;
+                    world.wait_counted("10.89.0.2", 40, 2).await;
                 }
                 _ => {}
             }
@@ -460,10 +468,8 @@ async fn one_that_does_not_end_when_told_is_ended() {
     openvpn.asks(0).await;
     openvpn.enters(0).await;
     world.gate_hears(&["empty", "open 10.89.0.2"]).await;
-    world.passes("10.89.0.2", 40, 2);
     openvpn.says(&[">BYTECOUNT_CLI:0,64,2"]).await;
-    wait_for("the count", || world.core.calls().contains(&"total 42".to_owned()).then_some(()))
-        .await;
+    world.wait_counted("10.89.0.2", 40, 2).await;
     let gone = world.shutdown(PATIENCE);
     assert_eq!(openvpn.hears().await, "signal SIGTERM");
     openvpn.is_cut().await;
