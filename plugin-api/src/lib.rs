@@ -92,5 +92,8 @@ pub mod prelude {
         AccessMessage, ApiError, ClientKey, ErrorName, Health, HostInfo, Password, SessionId,
         SessionStarted, Started, Status, StopReason, Usage,
     };
-    pub use crate::sdk::{Core, Ended, Error, Meter, MeterOptions, ServiceModule, Unsupported};
+    pub use crate::sdk::{
+        Core, Ended, Errand, Error, Guest, Line, Lines, Meter, MeterOptions, Over, ServiceModule,
+        Unsupported, announced,
+    };
 }

@@ -1,7 +1,7 @@
 //! A session that is counted, reported, and served no further than the core allows.
 //!
-//! A module asks its [`Meter`] before it passes anything on ([`Meter::take`]), or tells it of use
-//! that was measured elsewhere ([`Meter::record`]). The meter reports at intervals, and earlier as
+//! A module has its [`Meter`] count what passes a stream ([`Meter::stream`]), asks it before it passes
+//! anything on ([`Meter::take`]), or tells it of use that was measured elsewhere ([`Meter::record`]). The meter reports at intervals, and earlier as
 //! the credit runs low; it obeys the status in each reply; and without an acknowledged report it
 //! grants nothing beyond the credit, so that a database, a host or a network that fails costs one
 //! credit at most. With a core that states no credit it grants everything, as long as reports are
@@ -11,11 +11,13 @@
 //! the module closes when the meter has ended.
 
 mod account;
+mod metered;
 mod registry;
 mod reporter;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use self::account::Account;
+pub use self::metered::Metered;
 pub(super) use self::registry::Registry;
 pub use self::registry::Unreported;
 use super::Core;
@@ -50,6 +53,14 @@ impl Default for MeterOptions {
             reporting: UsageReporting::Total,
             patience: Duration::from_secs(10),
         }
+    }
+}
+
+impl MeterOptions {
+    /// The default, with so much time between two reports.
+    #[must_use]
+    pub fn every(report_every: Duration) -> Self {
+        Self { report_every, ..Self::default() }
     }
 }
 
@@ -115,7 +126,7 @@ struct Shared {
     options: MeterOptions,
     account: Mutex<Account>,
     /// The credit or the end has changed.
-    changed: Notify,
+    changed: Arc<Notify>,
     /// A report is wanted before its time.
     wanted: Notify,
     ended: watch::Sender<Option<Ended>>,
@@ -155,6 +166,17 @@ impl Meter {
         started: SessionStarted,
         options: MeterOptions,
     ) -> Self {
+        Self::held(core, channel, started, options, Box::new(()))
+    }
+
+    /// The same; the meter keeps what it is handed until the session is closed.
+    pub(super) fn held(
+        core: &Core,
+        channel: ClientKey,
+        started: SessionStarted,
+        options: MeterOptions,
+        held: Box<dyn Any + Send>,
+    ) -> Self {
         let SessionStarted { session, offering, status, credit } = started;
         let ended = (!status.allows_use()).then_some(Ended::Status(status));
         let shared = Arc::new(Shared {
@@ -163,7 +185,7 @@ impl Meter {
             session,
             options,
             account: Mutex::new(Account::new(credit)),
-            changed: Notify::new(),
+            changed: Arc::default(),
             wanted: Notify::new(),
             ended: watch::Sender::new(ended),
             limit: watch::Sender::new(credit),
@@ -171,7 +193,11 @@ impl Meter {
             closed: watch::Sender::new(None),
         });
         core.meters().add(&shared);
-        tokio::spawn(reporter::run(Arc::clone(&shared)));
+        let reporter = reporter::run(Arc::clone(&shared));
+        tokio::spawn(async move {
+            reporter.await;
+            drop(held);
+        });
         Self { handle: Arc::new(Handle { shared, offering }) }
     }
 
@@ -185,6 +211,13 @@ impl Meter {
     #[must_use]
     pub fn offering(&self) -> &Value {
         &self.handle.offering
+    }
+
+    /// A stream of which every byte is counted, both ways. It passes on what the credit has left, and
+    /// waits while there is none.
+    #[must_use]
+    pub fn stream<S>(&self, stream: S) -> Metered<S> {
+        Metered::new(self.clone(), stream)
     }
 
     /// Counts up to `most` smallest units, as many as the credit has left, and returns how many. Waits
@@ -255,6 +288,12 @@ impl Meter {
         self.handle.shared.limit.subscribe()
     }
 
+    /// Why nothing may be used any more, if that is so.
+    #[must_use]
+    pub fn end(&self) -> Option<Ended> {
+        self.handle.shared.ended.borrow().clone()
+    }
+
     /// Returns once nothing may be used any more, and why.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.handle.shared.ended.subscribe();
@@ -287,6 +326,18 @@ impl Shared {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets credit aside for a step that is taken at once.
+    fn reserve(self: &Arc<Self>, most: u64) -> Reserved {
+        let (granted, hurry) = {
+            let mut account = self.account();
+            (account.reserve(most), account.wants_report())
+        };
+        if hurry {
+            self.wanted.notify_one();
+        }
+        Reserved { shared: Arc::clone(self), granted }
+    }
+
     fn stop(&self) {
         self.end(Ended::Stopped);
         self.stopping.send_replace(true);
@@ -302,5 +353,41 @@ impl Shared {
             first
         });
         self.changed.notify_waiters();
+    }
+}
+
+/// Credit that is set aside. Dropped, it is free again.
+struct Reserved {
+    shared: Arc<Shared>,
+    granted: u64,
+}
+
+impl Reserved {
+    /// Counts what was used of it.
+    fn used(mut self, used: u64) {
+        self.settle(used);
+    }
+
+    fn settle(&mut self, used: u64) {
+        let granted = std::mem::take(&mut self.granted);
+        let hurry = {
+            let mut account = self.shared.account();
+            account.settle(granted, used);
+            account.wants_report()
+        };
+        if hurry {
+            self.shared.wanted.notify_one();
+        }
+        if used < granted {
+            self.shared.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.granted > 0 {
+            self.settle(0);
+        }
     }
 }

@@ -4,9 +4,14 @@
 //! its panics are caught here. A module is an object without process-wide state, so that one
 //! library can be created again after `shutdown`.
 
+mod announced;
 mod core;
+#[cfg(test)]
+mod fake;
 mod instance;
+mod lines;
 mod log;
+mod login;
 mod meter;
 
 use std::collections::BTreeMap;
@@ -16,10 +21,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::announced::{NoAddress, announced};
 pub use self::core::Core;
 #[doc(hidden)]
 pub use self::instance::create;
-pub use self::meter::{Ended, Meter, MeterOptions, Unreported};
+pub use self::lines::{Errand, Guest, Line, Lines, Over, ShuttingDown};
+pub use self::meter::{Ended, Meter, MeterOptions, Metered, Unreported};
 use crate::message::{ClientKey, Health, HostInfo, Started, StopReason};
 
 /// Whatever goes wrong in a module; its chain of sources is what the operator reads.

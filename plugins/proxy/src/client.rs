@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fast_socks5::server::{Socks5ServerProtocol, SocksServerError, states};
@@ -14,7 +14,7 @@ use fast_socks5::util::target_addr::TargetAddr;
 use fast_socks5::{ReplyError, Socks5Command};
 use privatix_plugin_api::prelude::*;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -32,17 +32,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why `start` was given up.
 #[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("the module is shutting down")]
-    Ending,
-    #[error("the channel was stopped meanwhile")]
-    Stopped,
-}
+#[error("the channel was stopped meanwhile")]
+struct Stopped;
 
 /// The client's module.
 pub(crate) struct Client {
     shared: Arc<Shared>,
-    lines: Mutex<Option<HashMap<ClientKey, Handle>>>,
+    lines: Lines<Port>,
 }
 
 struct Shared {
@@ -54,22 +50,14 @@ struct Shared {
     patience: Patience,
 }
 
-/// The module's end of a line.
-struct Handle {
-    line: Arc<Line>,
-    listening: JoinHandle<()>,
-    retrying: Option<JoinHandle<()>>,
-    closed: watch::Sender<bool>,
-}
-
-/// What the tasks of a channel share.
-struct Line {
-    channel: ClientKey,
-    address: SocketAddr,
+/// A channel's port. Its line is held by the listener, by each connection, and by who tries again.
+struct Port {
+    /// Where it is, once it is open.
+    address: OnceCell<SocketAddr>,
     access: SyncMutex<Arc<AccessMessage>>,
     /// Why the agent was not reached the last time, if it was not.
     trouble: SyncMutex<Option<String>>,
-    closed: watch::Receiver<bool>,
+    retrying: SyncMutex<Option<JoinHandle<()>>>,
 }
 
 impl Client {
@@ -84,8 +72,9 @@ impl Client {
         let acceptor = Acceptor::new(settings.max_connections);
         let patience = Patience { connect: settings.connect, handshake: settings.handshake };
         let ports = Ports::new(data_dir);
+        let lines = Lines::new(&core);
         let shared = Arc::new(Shared { core, settings, sessions, acceptor, ports, patience });
-        Self { shared, lines: Mutex::new(Some(HashMap::new())) }
+        Self { shared, lines }
     }
 
     pub(crate) fn sessions(&self) -> &Sessions {
@@ -93,20 +82,21 @@ impl Client {
     }
 
     /// Where a channel's port is.
-    pub(crate) async fn address(&self, channel: ClientKey) -> Option<SocketAddr> {
-        let lines = self.lines.lock().await;
-        lines.as_ref().and_then(|lines| lines.get(&channel)).map(|handle| handle.line.address)
+    pub(crate) fn address(&self, channel: ClientKey) -> Option<SocketAddr> {
+        self.lines.get(channel)?.value().address.get().copied()
     }
 
     /// Opens the port, unless that is done, and sees whether the agent lets one in.
     pub(crate) async fn start(&self, channel: ClientKey) -> Result<Started, Error> {
         let access = self.shared.core.get_access(channel).await?;
-        let (line, news) = self.line(channel, access).await?;
+        let (line, is_new) = self.lines.join(channel, || Port::of(access.clone())).await?;
+        let news = line.value().take(access) || is_new;
+        self.open(&line).await?;
         if !news && self.shared.sessions.serves(channel) {
             return Ok(Started::Ready);
         }
         let outcome = tokio::select! {
-            () = line.is_closed() => return Err(StartError::Stopped.into()),
+            () = line.until_cut() => return Err(Stopped.into()),
             outcome = self.shared.check(&line) => outcome,
         };
         match outcome {
@@ -119,7 +109,7 @@ impl Client {
             }
             Err(error) => {
                 tracing::warn!(%channel, error = &*error as &dyn std::error::Error, "not yet");
-                self.retry(&line).await;
+                self.retry(&line);
                 Ok(Started::Later)
             }
         }
@@ -132,11 +122,11 @@ impl Client {
         }
     }
 
-    pub(crate) async fn health(&self) -> Health {
-        let lines = self.lines.lock().await;
-        let lines = lines.iter().flatten();
+    pub(crate) fn health(&self) -> Health {
+        let lines = self.lines.all();
         let mut troubles: Vec<_> = lines
-            .filter_map(|(channel, handle)| Some(format!("{channel}: {}", handle.line.trouble()?)))
+            .iter()
+            .filter_map(|line| Some(format!("{}: {}", line.channel(), line.value().trouble()?)))
             .collect();
         troubles.sort();
         troubles.extend(self.shared.acceptor.trouble());
@@ -144,94 +134,53 @@ impl Client {
     }
 
     pub(crate) async fn shutdown(&self) {
-        let handles: Vec<_> =
-            self.lines.lock().await.take().into_iter().flatten().map(|(_, line)| line).collect();
-        handles.iter().for_each(Handle::shut);
-        for handle in handles {
-            handle.end().await;
-        }
+        self.lines.cut_all().await;
         self.shared.sessions.end_all().await;
     }
 
-    /// The channel's line with this access message, and whether the message is news.
-    async fn line(
-        &self,
-        channel: ClientKey,
-        access: AccessMessage,
-    ) -> Result<(Arc<Line>, bool), Error> {
-        let mut lines = self.lines.lock().await;
-        let lines = lines.as_mut().ok_or(StartError::Ending)?;
-        if let Some(handle) = lines.get(&channel) {
-            let news = handle.line.take(access);
-            return Ok((Arc::clone(&handle.line), news));
-        }
-        let wanted = self.shared.settings.local(channel)?;
-        let (listener, address) = self.shared.ports.listen(channel, wanted).await?;
-        tracing::info!(%channel, %address, "listening");
-        let (closed, receiver) = watch::channel(false);
-        let line = Arc::new(Line {
-            channel,
-            address,
-            access: SyncMutex::new(Arc::new(access)),
-            trouble: SyncMutex::default(),
-            closed: receiver,
-        });
-        let listening = tokio::spawn(accept(listener, Arc::clone(&self.shared), Arc::clone(&line)));
-        let handle = Handle { line: Arc::clone(&line), listening, retrying: None, closed };
-        lines.insert(channel, handle);
-        Ok((line, true))
+    /// Opens the channel's port, unless that is done.
+    async fn open(&self, line: &Line<Port>) -> Result<(), Error> {
+        let channel = line.channel();
+        let open = || async {
+            let wanted = self.shared.settings.local(channel)?;
+            let (listener, address) = self.shared.ports.listen(channel, wanted).await?;
+            tracing::info!(%channel, %address, "listening");
+            tokio::spawn(accept(listener, Arc::clone(&self.shared), line.clone()));
+            Ok::<_, Error>(address)
+        };
+        line.value().address.get_or_try_init(open).await?;
+        Ok(())
     }
 
     /// Leaves a task that tries until the agent lets one in.
-    async fn retry(&self, line: &Arc<Line>) {
-        let mut lines = self.lines.lock().await;
-        let Some(handle) = lines.as_mut().and_then(|lines| lines.get_mut(&line.channel)) else {
-            return;
-        };
-        if handle.retrying.as_ref().is_none_or(JoinHandle::is_finished) {
-            let (shared, line) = (Arc::clone(&self.shared), Arc::clone(line));
-            handle.retrying = Some(tokio::spawn(async move { shared.retry(&line).await }));
+    fn retry(&self, line: &Line<Port>) {
+        let mut retrying = lock(&line.value().retrying);
+        if retrying.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (shared, line) = (Arc::clone(&self.shared), line.clone());
+            *retrying = Some(tokio::spawn(async move { shared.retry(&line).await }));
         }
     }
 
     async fn close(&self, channel: ClientKey) {
-        let handle = self.lines.lock().await.as_mut().and_then(|lines| lines.remove(&channel));
-        if let Some(handle) = handle {
-            handle.shut();
-            handle.end().await;
-        }
+        self.lines.cut(channel).await;
         // Last, when nobody is left who could open another.
         self.shared.sessions.end(channel).await;
     }
 }
 
-impl Handle {
-    /// Closes the port and the connections to it.
-    fn shut(&self) {
-        self.closed.send_replace(true);
-        self.listening.abort();
+impl Port {
+    fn of(access: AccessMessage) -> Self {
+        let (address, access) = (OnceCell::new(), SyncMutex::new(Arc::new(access)));
+        Self { address, access, trouble: SyncMutex::default(), retrying: SyncMutex::default() }
     }
 
-    /// Returns once that is done.
-    async fn end(self) {
-        // That it was aborted is no news.
-        let _ = self.listening.await;
-        if let Some(retrying) = self.retrying {
-            let _ = retrying.await;
-        }
-        drop(self.line);
-        self.closed.closed().await;
-    }
-}
-
-impl Line {
     fn access(&self) -> Arc<AccessMessage> {
-        Arc::clone(&self.access.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.access))
     }
 
     /// Uses another access message from now on; whether it is another. Each has its own nonce.
     fn take(&self, access: AccessMessage) -> bool {
-        let mut known = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.access);
         let news = known.nonce != access.nonce;
         if news {
             *known = Arc::new(access);
@@ -240,46 +189,44 @@ impl Line {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.trouble).clone()
     }
 
     fn note(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *lock(&self.trouble) = trouble;
     }
+}
 
-    async fn is_closed(&self) {
-        let mut closed = self.closed.clone();
-        // An error would mean that the module is gone.
-        let _ = closed.wait_for(|closed| *closed).await;
-    }
+fn lock<T>(mutex: &SyncMutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
     /// Logs in once and opens the session.
-    async fn check(&self, line: &Line) -> Result<(), Error> {
-        let outcome = self.patience.log_in(&line.access()).await;
-        line.note(outcome.as_ref().err().map(full));
+    async fn check(&self, line: &Line<Port>) -> Result<(), Error> {
+        let outcome = self.patience.log_in(&line.value().access()).await;
+        line.value().note(outcome.as_ref().err().map(full));
         outcome?;
-        self.sessions.join(line.channel, None).await?;
+        self.sessions.join(line.channel(), None).await?;
         Ok(())
     }
 
-    async fn retry(&self, line: &Line) {
+    async fn retry(&self, line: &Line<Port>) {
         let mut pause = FIRST_PAUSE;
         loop {
             tokio::select! {
-                () = line.is_closed() => return,
+                () = line.until_cut() => return,
                 () = sleep(pause) => {}
             }
             let outcome = tokio::select! {
-                () = line.is_closed() => return,
+                () = line.until_cut() => return,
                 outcome = self.try_again(line) => outcome,
             };
             match outcome {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::debug!(
-                        channel = %line.channel, error = &*error as &dyn std::error::Error, "not yet"
+                        channel = %line.channel(), error = &*error as &dyn std::error::Error, "not yet"
                     );
                 }
             }
@@ -287,26 +234,26 @@ impl Shared {
         }
     }
 
-    async fn try_again(&self, line: &Line) -> Result<(), Error> {
-        line.take(self.core.get_access(line.channel).await?);
+    async fn try_again(&self, line: &Line<Port>) -> Result<(), Error> {
+        line.value().take(self.core.get_access(line.channel()).await?);
         self.check(line).await?;
-        self.core.service_ready(line.channel).await?;
-        tracing::info!(channel = %line.channel, "the agent lets one in");
+        self.core.service_ready(line.channel()).await?;
+        tracing::info!(channel = %line.channel(), "the agent lets one in");
         Ok(())
     }
 
     /// One local connection from handshake to end.
-    async fn serve(&self, stream: TcpStream, line: &Line) {
+    async fn serve(&self, stream: TcpStream, line: &Line<Port>) {
         let asked = timeout(self.settings.handshake, asked(stream)).await;
         let (client, target) = match asked {
             Ok(Ok(Some(request))) => request,
             outcome => {
                 let outcome = outcome.map(|asked| asked.map(drop));
-                return tracing::debug!(channel = %line.channel, ?outcome, "no request");
+                return tracing::debug!(channel = %line.channel(), ?outcome, "no request");
             }
         };
         if let Err(error) = self.carry(client, &target, line).await {
-            let channel = line.channel;
+            let channel = line.channel();
             tracing::debug!(%channel, %target, error = &*error as &dyn std::error::Error, "ended");
         }
     }
@@ -315,9 +262,9 @@ impl Shared {
         &self,
         client: Socks5ServerProtocol<TcpStream, states::CommandRead>,
         target: &TargetAddr,
-        line: &Line,
+        line: &Line<Port>,
     ) -> Result<(), Error> {
-        let member = match self.sessions.join(line.channel, None).await {
+        let member = match self.sessions.join(line.channel(), None).await {
             Ok(member) => member,
             Err(error) => {
                 client.reply_error(&ReplyError::GeneralFailure).await?;
@@ -325,9 +272,9 @@ impl Shared {
             }
         };
         let carried = async {
-            let dialled = self.patience.connect(&line.access(), target).await;
+            let dialled = self.patience.connect(&line.value().access(), target).await;
             let trouble = dialled.as_ref().err().filter(|error| error.is_the_agents());
-            line.note(trouble.map(full));
+            line.value().note(trouble.map(full));
             let far = match dialled {
                 Ok(far) => far,
                 Err(error) => {
@@ -347,13 +294,16 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, line: Arc<Line>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, line: Line<Port>) {
     loop {
-        let Accepted { stream, place, .. } = shared.acceptor.next(&listener).await;
-        let (shared, line) = (Arc::clone(&shared), Arc::clone(&line));
+        let Accepted { stream, place, .. } = tokio::select! {
+            () = line.until_cut() => return,
+            accepted = shared.acceptor.next(&listener) => accepted,
+        };
+        let (shared, line) = (Arc::clone(&shared), line.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = line.is_closed() => {}
+                () = line.until_cut() => {}
                 () = shared.serve(stream, &line) => {}
             }
             drop(place);

@@ -113,7 +113,7 @@ impl ServiceModule for Proxy {
     async fn describe(&self, channel: ClientKey) -> Result<BTreeMap<String, String>, Error> {
         let address = match self.side()? {
             Side::Agent(_) => None,
-            Side::Client(client) => client.address(channel).await,
+            Side::Client(client) => client.address(channel),
         };
         let port = address.map(|address| ("socks5".to_owned(), address.to_string()));
         Ok(port.into_iter().collect())
@@ -121,14 +121,14 @@ impl ServiceModule for Proxy {
 
     async fn exercise(&self, channel: ClientKey, amount: u64) -> Result<u64, Error> {
         let Side::Client(client) = self.side()? else { return Err(Unsupported.into()) };
-        let port = client.address(channel).await.ok_or("the channel has no port")?;
+        let port = client.address(channel).ok_or("the channel has no port")?;
         exercise::carry(port, amount).await
     }
 
     async fn health(&self) -> Health {
         match self.side() {
             Ok(Side::Agent(agent)) => agent.health(),
-            Ok(Side::Client(client)) => client.health().await,
+            Ok(Side::Client(client)) => client.health(),
             Err(error) => Health::Unhealthy(error.to_string()),
         }
     }

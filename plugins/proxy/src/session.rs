@@ -8,14 +8,13 @@
 
 mod share;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use privatix_plugin_api::message::{ApiError, ClientKey};
-use privatix_plugin_api::sdk::{Core, Meter, MeterOptions};
+use privatix_plugin_api::sdk::{Core, Line, Lines, Meter, MeterOptions, ShuttingDown};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -30,8 +29,8 @@ pub(crate) enum JoinError {
     Refused(#[source] ApiError),
     #[error("the session was cut while it was being opened")]
     Cut,
-    #[error("the module is shutting down")]
-    Ending,
+    #[error(transparent)]
+    Ending(#[from] ShuttingDown),
 }
 
 /// All sessions of a module.
@@ -46,45 +45,27 @@ struct Shared {
     max_members: usize,
     /// After how long without members a session is closed, if at all.
     idle: Option<Duration>,
-    live: Mutex<Live>,
+    /// One for each channel with a session. Its keeper and its members hold it.
+    lines: Lines<Session>,
 }
 
 #[derive(Default)]
-struct Live {
-    /// Set by [`Sessions::end_all`]: no session is opened any more.
-    ended: bool,
-    by_channel: HashMap<ClientKey, Arc<Session>>,
-}
-
 struct Session {
-    channel: ClientKey,
     /// Set once it is open.
     meter: OnceLock<Meter>,
+    /// What became of opening it, once that is known.
+    opened: watch::Sender<Option<Result<(), ApiError>>>,
     /// What members have taken and not delivered yet.
     reserved: Mutex<u64>,
     /// Something was given back.
     returned: Notify,
-    phase: watch::Sender<Phase>,
-    /// Grows only under the lock of [`Live`].
+    /// Grows only while the line is not cut.
     members: watch::Sender<usize>,
-}
-
-/// Only ever goes forward.
-#[derive(Debug, Clone)]
-enum Phase {
-    Opening,
-    Open,
-    /// Members have to go; the last report is not made yet.
-    Cut,
-    /// The core did not open it; nothing was used.
-    Refused(ApiError),
-    Ended,
 }
 
 /// A connection's share in a session. Dropped only when its sockets are closed.
 pub(crate) struct Member {
-    session: Arc<Session>,
-    phase: watch::Receiver<Phase>,
+    line: Line<Session>,
     /// Changed while [`Session::reserved`] is locked.
     share: Mutex<Share>,
     /// How often it was counted.
@@ -99,9 +80,9 @@ impl Sessions {
         max_members: usize,
         idle: Option<Duration>,
     ) -> Self {
-        let live = Mutex::default();
-        let options = MeterOptions { report_every: report, ..MeterOptions::default() };
-        Self { shared: Arc::new(Shared { core, options, max_members, idle, live }) }
+        let options = MeterOptions::every(report);
+        let lines = Lines::new(&core);
+        Self { shared: Arc::new(Shared { core, options, max_members, idle, lines }) }
     }
 
     /// Joins the channel's session, which is opened if there is none; an older one that is being
@@ -112,98 +93,72 @@ impl Sessions {
         peer: Option<SocketAddr>,
     ) -> Result<Member, JoinError> {
         loop {
-            match self.enter(channel, peer)? {
-                Ok(member) => return member.opened().await,
-                Err(closing) => closing.ended().await,
-            }
-        }
-    }
-
-    /// A member of the session, or the session that is closing.
-    fn enter(
-        &self,
-        channel: ClientKey,
-        peer: Option<SocketAddr>,
-    ) -> Result<Result<Member, Arc<Session>>, JoinError> {
-        let mut live = self.shared.live();
-        if live.ended {
-            return Err(JoinError::Ending);
-        }
-        let session = match live.by_channel.get(&channel) {
-            Some(session) if !session.allows_use() => return Ok(Err(Arc::clone(session))),
-            Some(session) => Arc::clone(session),
-            None => {
-                let session = Arc::new(Session::new(channel));
-                live.by_channel.insert(channel, Arc::clone(&session));
-                let kept = Kept { shared: Arc::clone(&self.shared), session: Arc::clone(&session) };
+            let (line, is_new) = self.shared.lines.join(channel, Session::default).await?;
+            if is_new {
+                let kept = Kept { shared: Arc::clone(&self.shared), line: line.clone() };
                 tokio::spawn(kept.keep(peer));
-                session
             }
-        };
-        if *session.members.borrow() >= self.shared.max_members {
-            return Err(JoinError::TooMany(self.shared.max_members));
+            // Cut meanwhile, it is joined no more.
+            if let Some(member) = Member::enter(line, self.shared.max_members)? {
+                return member.opened().await;
+            }
         }
-        session.members.send_modify(|members| *members += 1);
-        let phase = session.phase.subscribe();
-        Ok(Ok(Member {
-            session,
-            phase,
-            share: Mutex::default(),
-            #[cfg(test)]
-            counts: std::sync::atomic::AtomicU64::default(),
-        }))
     }
 
     /// Whether the channel has an open session.
     pub(crate) fn serves(&self, channel: ClientKey) -> bool {
-        let live = self.shared.live();
-        live.by_channel.get(&channel).is_some_and(|session| session.is_open())
+        self.shared.lines.get(channel).is_some_and(|line| line.value().is_open())
     }
 
     /// The channels that have a session.
     pub(crate) fn served(&self) -> Vec<ClientKey> {
-        let live = self.shared.live();
-        let served = live.by_channel.values().filter(|session| session.is_served());
-        served.map(|session| session.channel).collect()
+        self.shared.lines.served()
     }
 
     /// Cuts a channel's connections and returns once its session is closed.
     pub(crate) async fn end(&self, channel: ClientKey) {
-        let session = self.shared.live().by_channel.get(&channel).cloned();
-        if let Some(session) = session {
-            session.cut();
-            session.ended().await;
-        }
+        self.shared.lines.cut(channel).await;
     }
 
     /// Ends all sessions for good.
     pub(crate) async fn end_all(&self) {
-        let sessions: Vec<_> = {
-            let mut live = self.shared.live();
-            live.ended = true;
-            live.by_channel.values().cloned().collect()
-        };
-        // All at once first, so that they end side by side.
-        sessions.iter().for_each(|session| session.cut());
-        for session in sessions {
-            session.ended().await;
-        }
-    }
-}
-
-impl Shared {
-    fn live(&self) -> MutexGuard<'_, Live> {
-        lock(&self.live)
+        self.shared.lines.cut_all().await;
     }
 }
 
 impl Member {
+    /// A member of a session, unless that was cut.
+    fn enter(line: Line<Session>, most: usize) -> Result<Option<Self>, JoinError> {
+        let (mut is_cut, mut is_full) = (false, false);
+        line.value().members.send_if_modified(|members| {
+            is_cut = line.is_cut();
+            is_full = *members >= most;
+            let enters = !is_cut && !is_full;
+            *members += usize::from(enters);
+            enters
+        });
+        match (is_cut, is_full) {
+            (true, _) => Ok(None),
+            (false, true) => Err(JoinError::TooMany(most)),
+            (false, false) => Ok(Some(Self {
+                line,
+                share: Mutex::default(),
+                #[cfg(test)]
+                counts: std::sync::atomic::AtomicU64::default(),
+            })),
+        }
+    }
+
+    fn session(&self) -> &Session {
+        self.line.value()
+    }
+
     /// Takes up to so much of the credit, for bytes that are about to be read; waits while there is
     /// none.
     pub(crate) async fn take(&self, most: usize) -> usize {
         loop {
-            let mut limit = self.session.meter.get().map(Meter::limit);
-            let mut returned = pin!(self.session.returned.notified());
+            let mut limit = self.session().meter.get().map(Meter::limit);
+            let mut returned = pin!(self.session().returned.notified());
             // From here on no change is missed.
             returned.as_mut().enable();
             let taken = self.try_take(most);
@@ -237,7 +192,7 @@ impl Member {
     pub(crate) fn give_back(&self, amount: usize) {
         if amount > 0 {
             self.with_share(|share, _, _| share.taken = share.taken.saturating_sub(amount as u64));
-            self.session.returned.notify_waiters();
+            self.session().returned.notify_waiters();
         }
     }
 
@@ -252,23 +207,23 @@ impl Member {
             let more = (passed + unread).saturating_sub(share.delivered + certain);
             let more = certain + more.min(free.saturating_sub(certain));
             share.delivered += more;
-            if let (Some(meter), 1..) = (self.session.meter.get(), more) {
+            if let (Some(meter), 1..) = (self.session().meter.get(), more) {
                 meter.record(more);
             }
             (share.delivered, more)
         });
         if more > 0 {
             // It may reserve more now.
-            self.session.returned.notify_waiters();
+            self.session().returned.notify_waiters();
         }
         delivered
     }
 
     /// Changes the share, given what all members have reserved and what the credit has left.
     fn with_share<T>(&self, change: impl FnOnce(&mut Share, u64, Option<u64>) -> T) -> T {
-        let mut reserved = lock(&self.session.reserved);
+        let mut reserved = lock(&self.session().reserved);
         let mut share = lock(&self.share);
-        let left = self.session.meter.get().map_or(Some(0), Meter::credit_left);
+        let left = self.session().meter.get().map_or(Some(0), Meter::credit_left);
         let before = share.reserved();
         let outcome = change(&mut share, *reserved, left);
         *reserved = *reserved - before + share.reserved();
@@ -277,22 +232,21 @@ impl Member {
 
     /// Returns when the connection has to be closed.
     pub(crate) async fn is_cut(&self) {
-        let mut phase = self.phase.clone();
-        // An error would mean that the session is gone.
-        let _ = phase.wait_for(|phase| !matches!(phase, Phase::Opening | Phase::Open)).await;
+        self.line.until_cut().await;
     }
 
     async fn opened(self) -> Result<Self, JoinError> {
-        let mut phase = self.phase.clone();
-        let phase = match phase.wait_for(|phase| !matches!(phase, Phase::Opening)).await {
-            Ok(phase) => phase.clone(),
-            Err(_) => Phase::Ended,
-        };
-        match phase {
-            Phase::Open => Ok(self),
-            Phase::Refused(error) => Err(JoinError::Refused(error)),
-            Phase::Opening | Phase::Cut | Phase::Ended => Err(JoinError::Cut),
+        let mut opened = self.session().opened.subscribe();
+        tokio::select! {
+            biased;
+            outcome = opened.wait_for(Option::is_some) => match outcome.ok().and_then(|it| it.clone()) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(JoinError::Refused(error)),
+                None => return Err(JoinError::Cut),
+            },
+            () = self.is_cut() => return Err(JoinError::Cut),
         }
+        Ok(self)
     }
 }
 
@@ -300,108 +254,59 @@ impl Drop for Member {
     fn drop(&mut self) {
         // What was taken and not delivered is for others.
         self.with_share(|share, _, _| share.taken = share.delivered);
-        self.session.returned.notify_waiters();
-        self.session.members.send_modify(|members| *members -= 1);
+        self.session().returned.notify_waiters();
+        self.session().members.send_modify(|members| *members -= 1);
     }
 }
 
 impl Session {
-    fn new(channel: ClientKey) -> Self {
-        let (phase, members) = (watch::Sender::new(Phase::Opening), watch::Sender::new(0));
-        Self {
-            channel,
-            meter: OnceLock::new(),
-            reserved: Mutex::new(0),
-            returned: Notify::new(),
-            phase,
-            members,
-        }
-    }
-
-    fn allows_use(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Opening | Phase::Open)
-    }
-
     fn is_open(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Open)
-    }
-
-    fn is_served(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Open | Phase::Cut)
-    }
-
-    fn cut(&self) {
-        self.phase.send_if_modified(|phase| {
-            let go = matches!(phase, Phase::Opening | Phase::Open);
-            if go {
-                *phase = Phase::Cut;
-            }
-            go
-        });
-    }
-
-    fn open(&self) {
-        self.phase.send_if_modified(|phase| {
-            let go = matches!(phase, Phase::Opening);
-            if go {
-                *phase = Phase::Open;
-            }
-            go
-        });
-    }
-
-    async fn is_cut(&self) {
-        let mut phase = self.phase.subscribe();
-        let _ = phase.wait_for(|phase| !matches!(phase, Phase::Opening | Phase::Open)).await;
-    }
-
-    async fn ended(&self) {
-        let mut phase = self.phase.subscribe();
-        let _ = phase.wait_for(|phase| matches!(phase, Phase::Refused(_) | Phase::Ended)).await;
+        matches!(*self.opened.borrow(), Some(Ok(())))
     }
 
     async fn is_empty(&self) {
+        // The sender is here.
         let _ = self.members.subscribe().wait_for(|members| *members == 0).await;
     }
 }
 
-/// The keeper of a session. Dropped, it has forgotten the session, whatever happened to its task.
+/// The keeper of a session. Dropped, it has cut the line, whatever happened to its task.
 struct Kept {
     shared: Arc<Shared>,
-    session: Arc<Session>,
+    line: Line<Session>,
 }
 
 impl Kept {
     async fn keep(self, peer: Option<SocketAddr>) {
-        let (core, channel) = (&self.shared.core, self.session.channel);
+        let (core, channel, session) = (&self.shared.core, self.line.channel(), self.line.value());
         let started = match core.start_session(channel, peer).await {
             Ok(started) => started,
             Err(error) => {
                 tracing::info!(%channel, %error, "no session");
-                self.forget();
-                self.session.phase.send_replace(Phase::Refused(error));
+                session.opened.send_replace(Some(Err(error)));
                 return;
             }
         };
+        self.line.serve(true);
         let allowed = started.status.allows_use();
         let meter = Meter::of(core, channel, started, self.shared.options);
-        let meter = self.session.meter.get_or_init(|| meter);
-        if allowed {
-            self.session.open();
+        let meter = session.meter.get_or_init(|| meter);
+        if allowed && !self.line.is_cut() {
+            session.opened.send_replace(Some(Ok(())));
             self.watch(meter).await;
         }
-        self.session.cut();
-        self.session.is_empty().await;
+        self.line.cut();
+        session.is_empty().await;
         meter.stop().await;
     }
 
     /// Returns once the session is cut, has to be, or is idle.
     async fn watch(&self, meter: &Meter) {
         tokio::select! {
-            () = self.session.is_cut() => {}
+            () = self.line.until_cut() => {}
             () = self.idle() => {}
             why = meter.ended() => {
-                tracing::debug!(channel = %self.session.channel, %why, "the session ends");
+                tracing::debug!(channel = %self.line.channel(), %why, "the session ends");
             }
         }
     }
@@ -409,38 +314,29 @@ impl Kept {
     /// Returns once the session was cut for being idle.
     async fn idle(&self) {
         let Some(idle) = self.shared.idle else { return std::future::pending().await };
-        let mut members = self.session.members.subscribe();
+        let all = &self.line.value().members;
+        let mut members = all.subscribe();
         loop {
             let _ = members.wait_for(|members| *members == 0).await;
             if timeout(idle, members.changed()).await.is_err() {
-                // Nobody can join while this is locked.
-                let _live = self.shared.live();
-                if *self.session.members.borrow() == 0 {
-                    return self.session.cut();
+                // Nobody enters while this is looked at.
+                let is_idle = all.send_if_modified(|members| {
+                    if *members == 0 {
+                        self.line.cut();
+                    }
+                    *members == 0
+                });
+                if is_idle {
+                    return;
                 }
             }
-        }
-    }
-
-    fn forget(&self) {
-        let mut live = self.shared.live();
-        let known = live.by_channel.get(&self.session.channel);
-        if known.is_some_and(|known| Arc::ptr_eq(known, &self.session)) {
-            live.by_channel.remove(&self.session.channel);
         }
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.forget();
-        self.session.phase.send_if_modified(|phase| {
-            let go = !matches!(phase, Phase::Refused(_));
-            if go {
-                *phase = Phase::Ended;
-            }
-            go
-        });
+        self.line.cut();
     }
 }
 

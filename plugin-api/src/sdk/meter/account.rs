@@ -10,12 +10,16 @@ pub(super) struct Account {
     used: u64,
     /// Given back after it was sent: granted again before anything else.
     surplus: u64,
+    /// Set aside for what is being passed on at this moment: not used, and nobody else's.
+    reserved: u64,
     /// The largest usage that any report has named.
     sent: u64,
     /// What the core has acknowledged.
     acknowledged: u64,
     /// The usage up to which the core allows use.
     limit: Option<u64>,
+    /// The largest credit that the core has stated.
+    largest: u64,
     /// The sequence number of the last incremental report.
     sequence: u64,
     /// A report that was sent and not acknowledged. It is repeated as it is.
@@ -27,9 +31,11 @@ impl Account {
         Self {
             used: 0,
             surplus: 0,
+            reserved: 0,
             sent: 0,
             acknowledged: 0,
             limit: credit,
+            largest: credit.unwrap_or_default(),
             sequence: 0,
             pending: None,
         }
@@ -41,7 +47,12 @@ impl Account {
 
     /// How much may be granted.
     pub(super) fn left(&self) -> Option<u64> {
-        self.limit.map(|limit| limit.saturating_sub(self.used()))
+        self.limit.map(|limit| limit.saturating_sub(self.used() + self.reserved))
+    }
+
+    /// Whether the credit is low: less than a quarter of the largest is left.
+    pub(super) fn is_low(&self) -> bool {
+        self.left().is_some_and(|left| left < self.largest / 4)
     }
 
     pub(super) fn limit(&self) -> Option<u64> {
@@ -53,6 +64,19 @@ impl Account {
         let granted = self.left().map_or(most, |left| left.min(most));
         self.record(granted);
         granted
+    }
+
+    /// Sets up to `most` aside, without counting it; [`settle`](Self::settle) follows.
+    pub(super) fn reserve(&mut self, most: u64) -> u64 {
+        let granted = self.left().map_or(most, |left| left.min(most));
+        self.reserved = self.reserved.saturating_add(granted);
+        granted
+    }
+
+    /// Counts what was used of what was set aside, and frees the rest.
+    pub(super) fn settle(&mut self, reserved: u64, used: u64) {
+        self.reserved = self.reserved.saturating_sub(reserved);
+        self.record(used);
     }
 
     pub(super) fn record(&mut self, used: u64) {
@@ -105,5 +129,6 @@ impl Account {
         self.pending = None;
         self.acknowledged = self.acknowledged.max(total);
         self.limit = credit.map(|credit| total.saturating_add(credit));
+        self.largest = self.largest.max(credit.unwrap_or_default());
     }
 }

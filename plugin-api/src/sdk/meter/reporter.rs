@@ -7,12 +7,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::account::Account;
 use super::{Ended, Shared};
 use crate::message::{ApiError, ErrorName, Status};
 
 /// The pauses between two reports while there is no credit: a payment is noticed that soon.
 const WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
+
+/// The pause before a report while the credit is low and used.
+const LOW: Duration = Duration::from_millis(100);
 
 /// The pauses between two tries of one report.
 const RETRY: Duration = Duration::from_millis(100);
@@ -24,17 +28,10 @@ const TRY: Duration = Duration::from_secs(10);
 /// Reports at intervals, and earlier when it is wanted; ends with the session.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping.subscribe();
-    let mut wait = WAIT;
+    let mut pace = Pace::default();
     let mut refused = None;
     while !*stopping.borrow() {
-        let pause = if shared.account().left() == Some(0) {
-            let pause = wait.min(shared.options.report_every);
-            wait = (wait * 2).min(LONGEST_WAIT);
-            pause
-        } else {
-            wait = WAIT;
-            shared.options.report_every
-        };
+        let pause = pace.next(&shared.account(), shared.options.report_every);
         tokio::select! {
             () = sleep_until(Instant::now() + pause) => {}
             () = shared.wanted.notified() => if !shared.account().wants_report() {
@@ -53,6 +50,41 @@ pub(super) async fn run(shared: Arc<Shared>) {
     until(&mut stopping).await;
     let lost = shared.close(refused).await;
     shared.closed.send_replace(Some(lost));
+}
+
+/// How long until the next report.
+#[derive(Default)]
+struct Pace {
+    /// The pause before the last one, if it was shorter than usual.
+    short: Option<Duration>,
+    /// What was used then.
+    used: u64,
+}
+
+impl Pace {
+    /// While there is no credit, or while the last of it is being used, reports come sooner: the answer
+    /// after a payment has more. Some users of a meter never use the last byte, such as one that
+    /// moves packets; one that uses nothing is reported less and less often.
+    fn next(&mut self, account: &Account, usual: Duration) -> Duration {
+        let used = std::mem::replace(&mut self.used, account.used()) != self.used;
+        let before = self.short.take();
+        let next = match before {
+            None => WAIT,
+            Some(before) => before * 2,
+        };
+        let pause = if account.left() == Some(0) {
+            next.min(LONGEST_WAIT)
+        } else if account.is_low() && used {
+            LOW
+        } else if account.is_low() && before.is_some() {
+            next
+        } else {
+            return usual;
+        };
+        let pause = pause.min(usual);
+        self.short = Some(pause);
+        pause
+    }
 }
 
 /// Returns once the module has stopped the meter.

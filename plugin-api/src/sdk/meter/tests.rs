@@ -1,154 +1,12 @@
 //! Meters against a core that answers as each test has it, in paused time.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::*;
-use crate::abi::{Boxed, Bytes, CoreInterface, CoreInterface_TO, Future, FutureExt};
-use crate::message::{CoreRequest, Done, StatusReply, Usage, decode, encode};
-
-/// What the core does with the next reports.
-#[derive(Debug, Clone)]
-enum Says {
-    Status(Status, Option<u64>),
-    Error(ErrorName),
-    /// Takes it in, and the answer is lost.
-    Nothing,
-}
-
-/// A core that keeps the books of one session.
-#[derive(Clone)]
-struct Fake {
-    books: Arc<Mutex<Books>>,
-}
-
-struct Books {
-    /// One each for the next reports, then the last again and again.
-    plan: VecDeque<Says>,
-    calls: Vec<CoreRequest>,
-    total: u64,
-    sequence: u64,
-    first: (Status, Option<u64>),
-}
-
-impl Fake {
-    fn new(credit: Option<u64>, plan: impl IntoIterator<Item = Says>) -> Self {
-        let plan = plan.into_iter().collect();
-        let first = (Status::Active, credit);
-        let books = Books { plan, calls: Vec::new(), total: 0, sequence: 0, first };
-        Self { books: Arc::new(Mutex::new(books)) }
-    }
-
-    fn granting(first: u64, then: u64) -> Self {
-        Self::new(Some(first), [Says::Status(Status::Active, Some(then))])
-    }
-
-    fn core(&self) -> Core {
-        let object =
-            CoreInterface_TO::from_value(self.clone(), abi_stable::erased_types::TD_Opaque);
-        let _: &CoreInterface_TO<Boxed<()>> = &object;
-        Core::from_object(object)
-    }
-
-    async fn meter(&self, options: MeterOptions) -> Meter {
-        let channel = ClientKey(Uuid::from_u128(1));
-        Meter::start(&self.core(), channel, None, options).await.expect("a session")
-    }
-
-    fn says(&self, says: Says) {
-        self.books.lock().expect("books").plan = [says].into();
-    }
-
-    fn total(&self) -> u64 {
-        self.books.lock().expect("books").total
-    }
-
-    fn reports(&self) -> Vec<Usage> {
-        let books = self.books.lock().expect("books");
-        let usage = |call: &CoreRequest| match call {
-            CoreRequest::UpdateSession { usage, .. } => Some(*usage),
-            _ => None,
-        };
-        books.calls.iter().filter_map(usage).collect()
-    }
-
-    fn is_closed(&self) -> bool {
-        let books = self.books.lock().expect("books");
-        books.calls.iter().any(|call| matches!(call, CoreRequest::StopSession { .. }))
-    }
-}
-
-impl Books {
-    fn answer(&mut self, request: CoreRequest) -> Option<Value> {
-        self.calls.push(request.clone());
-        let ok = |value: Value| Some(json!({ "ok": value }));
-        match request {
-            CoreRequest::StartSession { .. } => {
-                let (status, credit) = self.first;
-                ok(json!(SessionStarted {
-                    session: SessionId(Uuid::from_u128(2)),
-                    offering: json!({ "unitName": "byte" }),
-                    status,
-                    credit,
-                }))
-            }
-            CoreRequest::UpdateSession { usage, .. } => {
-                let says = if self.plan.len() > 1 {
-                    self.plan.pop_front()
-                } else {
-                    self.plan.front().cloned()
-                };
-                match says.expect("a plan") {
-                    Says::Error(name) => Some(json!({ "error": ApiError::new(name) })),
-                    says => {
-                        self.book(usage);
-                        match says {
-                            Says::Status(status, credit) => {
-                                ok(json!(StatusReply { status, credit }))
-                            }
-                            _ => None,
-                        }
-                    }
-                }
-            }
-            CoreRequest::StopSession { .. } => ok(json!(StatusReply::new(Status::Active))),
-            _ => ok(json!(Done {})),
-        }
-    }
-
-    fn book(&mut self, usage: Usage) {
-        match usage {
-            Usage::Total(total) => {
-                assert!(total >= self.total, "usage went backwards: {total} after {}", self.total);
-                self.total = total;
-            }
-            Usage::Incremental { sequence, amount } if sequence > self.sequence => {
-                self.sequence = sequence;
-                self.total += amount;
-            }
-            Usage::Incremental { .. } => {}
-        }
-    }
-}
-
-impl CoreInterface for Fake {
-    fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
-        let request = decode(&request).expect("a request");
-        let answer = self.books.lock().expect("books").answer(request);
-        async move {
-            match answer {
-                Some(answer) => Bytes::from(encode(&answer)),
-                None => std::future::pending().await,
-            }
-        }
-        .into_ffi()
-    }
-}
+use crate::sdk::fake::{Fake, Says};
 
 fn options() -> MeterOptions {
     MeterOptions::default()
@@ -202,6 +60,39 @@ async fn a_report_goes_out_before_the_credit_is_used_up() {
     assert!(core.reports().len() <= 100_000 / 250 + 1, "{}", core.reports().len());
 }
 
+/// One that moves packets never uses the last bytes of a credit.
+#[tokio::test(start_paused = true)]
+async fn a_payment_is_noticed_soon_while_the_last_of_a_credit_is_used() {
+    let core = Fake::new(Some(100_000), [Says::Status(Status::Active, Some(20_000))]);
+    let meter = core.meter(options()).await;
+    meter.record(90_000);
+    sleep(Duration::from_secs(10)).await;
+    // A low credit that is not used is no reason to report more often.
+    let reports = core.reports().len();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(core.reports().len(), reports + 10);
+    // In use, though far from a quarter of it between two reports.
+    let traffic = async {
+        loop {
+            meter.record(10);
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let paid = async {
+        sleep(Duration::from_secs(3)).await;
+        core.says(Says::Status(Status::Active, Some(500_000)));
+        let (paid, mut limit) = (Instant::now(), meter.limit());
+        let raised = |limit: &Option<u64>| limit.is_some_and(|limit| limit > 500_000);
+        limit.wait_for(raised).await.expect("a meter");
+        paid.elapsed()
+    };
+    let noticed = tokio::select! {
+        () = traffic => unreachable!("it goes on"),
+        noticed = paid => noticed,
+    };
+    assert!(noticed <= Duration::from_millis(120), "{noticed:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_core_without_credit_states_no_limit() {
     let core = Fake::new(None, [Says::Status(Status::Active, None)]);
@@ -228,7 +119,7 @@ async fn a_status_that_allows_no_use_ends_it() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_opens_without_use_is_closed() {
     let core = Fake::granting(0, 0);
-    core.books.lock().expect("books").first = (Status::Suspended, Some(0));
+    core.opens_with(Status::Suspended, Some(0));
     let channel = ClientKey(Uuid::from_u128(1));
     let meter = Meter::start(&core.core(), channel, None, options()).await;
     assert_eq!(meter.map(drop), Err(ErrorName::NonActiveChannel.into()));

@@ -45,7 +45,7 @@ impl Pair {
     }
 
     pub(super) async fn port(&self) -> SocketAddr {
-        self.client.address(self.channel).await.expect("a port")
+        self.client.address(self.channel).expect("a port")
     }
 
     pub(super) async fn stop_both(&self) {
@@ -125,7 +125,7 @@ async fn a_started_channel_is_served_until_it_is_stopped() {
 
     let reborn = Client::new(pair.buyer.core(), pair.home.path(), settings());
     assert_eq!(reborn.start(pair.channel).await.expect("started"), Started::Ready);
-    assert_eq!(reborn.address(pair.channel).await, Some(port), "also by another object");
+    assert_eq!(reborn.address(pair.channel), Some(port), "also by another object");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_denied_login_is_an_error_and_leaves_no_port() {
             channel.access = Some(access(pair.channel, &address, wrong, "2"));
         });
         pair.client.start(pair.channel).await.expect_err("denied");
-        assert_eq!(pair.client.address(pair.channel).await, None);
+        assert_eq!(pair.client.address(pair.channel), None);
         assert!(pair.buyer.look(pair.channel, |channel| channel.sessions.is_empty()));
     }
 }
@@ -154,7 +154,7 @@ async fn an_agent_that_is_not_there_yet_is_awaited() {
         channel.access = Some(access(pair.channel, &address, PASSWORD, "2"));
     });
     assert_eq!(pair.client.start(pair.channel).await.expect("started"), Started::Later);
-    assert!(matches!(pair.client.health().await, Health::Degraded(why) if why.contains(&address)));
+    assert!(matches!(pair.client.health(), Health::Degraded(why) if why.contains(&address)));
     assert!(pair.client.sessions().served().is_empty());
     let port = pair.port().await;
     let to = echo().await;
@@ -164,7 +164,7 @@ async fn an_agent_that_is_not_there_yet_is_awaited() {
     let late = Settings { listen: address, ..settings() };
     let _agent = Agent::start(pair.seller.core(), &late).await.expect("an agent");
     pair.buyer.wait(pair.channel, |channel| channel.ready == 1).await;
-    assert_eq!(pair.client.health().await, Health::Healthy);
+    assert_eq!(pair.client.health(), Health::Healthy);
     Wire::local(port, &connect_to(to)).await.expect("connected");
 }
 

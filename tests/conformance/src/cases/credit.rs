@@ -36,7 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
     )
     .after(&["together.usage"])
     .mend(
-        "count with `Meter::take` of the SDK; or count against the credit of the last reply, wait at \
+        "count with `Meter::stream` or `Meter::take` of the SDK; or count against the credit of the last reply, wait at \
          zero, and report the same usage again every 50 to 200 ms until a reply gives more",
     )
     .run(credit);

@@ -1,6 +1,6 @@
 //! A module that works and conforms, but for one fault that is written into the built library.
 //!
-//! It is what `privatix module new` writes, with a place for each fault (`fault`).
+//! It does by hand what the SDK's `Lines` and `Meter` do, so that each fault has a place (`fault`).
 
 mod agent;
 mod client;
