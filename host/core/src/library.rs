@@ -86,7 +86,8 @@ impl Service {
         txn.commit().await.map(drop)
     }
 
-    /// Notes what a library is about to be told; it is on disk when this returns.
+    /// Notes what a library is about to be told. The note outlives the process when this returns; that the
+    /// machine goes down is no library's fault.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -96,7 +97,7 @@ impl Service {
         library: &str,
         step: &str,
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.inner.store.begin_note().await?;
         txn.library_step(module, library, step, clock::unix_now()).await?;
         txn.commit().await.map(drop)
     }
@@ -111,7 +112,7 @@ impl Service {
         library: &str,
         up: bool,
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.inner.store.begin_note().await?;
         txn.library_step_done(module).await?;
         if up {
             txn.library_up(library, module, clock::unix_now()).await?;

@@ -211,7 +211,7 @@ impl Context {
         outcome
     }
 
-    /// What may end the host: each step is noted on disk before it is taken. The first note is in one
+    /// What may end the host: each step is noted before it is taken. The first note is in one
     /// transaction with the registration, and a start is noted where there is a channel to start.
     async fn try_out(
         &self,

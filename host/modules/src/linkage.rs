@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use object::elf;
 use object::endian::LittleEndian as Endian;
-use object::read::ReadCache;
+use object::read::{ReadCache, ReadRef as _};
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
 use tokio::process::Command;
 
@@ -198,16 +198,23 @@ fn needs(path: &Path) -> Option<BTreeSet<Vec<u8>>> {
     let entries = || table.iter().take_while(|entry| entry.tag(Endian) != elf::DT_NULL);
     let value = |tag| entries().find(|entry| entry.tag(Endian) == tag).map(|e| e.val(Endian));
     let (start, size) = (value(elf::DT_STRTAB)?, value(elf::DT_STRSZ)?);
-    let strings = segments
-        .iter()
-        .filter(|segment| segment.p_type(Endian) == elf::PT_LOAD)
-        .find_map(|s| s.data_range(Endian, &file, start, size).ok().flatten())?;
+    // The names alone: their segment is most of a program.
+    let names = segments.iter().find_map(|segment| place_of(segment, start, size))?;
+    let names = file.read_bytes_at(names, size).ok()?;
     let text = |offset: u64| {
-        let from = strings.get(usize::try_from(offset).ok()?..)?;
+        let from = names.get(usize::try_from(offset).ok()?..)?;
         from.split(|byte| *byte == 0).next().map(<[u8]>::to_vec)
     };
     let needed = entries().filter(|entry| entry.tag(Endian) == elf::DT_NEEDED);
     needed.map(|entry| text(entry.val(Endian))).collect()
+}
+
+/// Where in the file something is that a segment has in memory, all of it.
+fn place_of(segment: &elf::ProgramHeader64<Endian>, address: u64, size: u64) -> Option<u64> {
+    let within = address.checked_sub(segment.p_vaddr(Endian))?;
+    let fits = within.checked_add(size)? <= segment.p_filesz(Endian);
+    let is_loaded = segment.p_type(Endian) == elf::PT_LOAD;
+    (is_loaded && fits).then(|| segment.p_offset(Endian).checked_add(within))?
 }
 
 /// Whether only root can change what is under this path: the file, each directory on the way, and

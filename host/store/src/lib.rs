@@ -94,6 +94,8 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// One connection that does not wait for the disk.
+    notes: SqlitePool,
     /// Writers of this process wait here in the order they came; the database itself would have
     /// them try again now and then.
     writer: Arc<Mutex<()>>,
@@ -135,14 +137,16 @@ impl Store {
         // One that has gone must not be made anew by a connection of later.
         let options = options.create_if_missing(false);
         let mut anchor = options.connect().await.map_err(StoreError::at("opening"))?;
-        pool.set_connect_options(options);
+        pool.set_connect_options(options.clone());
+        let notes = options.synchronous(SqliteSynchronous::Normal);
+        let notes = pool_options(&health, &place).max_connections(1).connect_lazy_with(notes);
         let read = sqlx::query("SELECT count(*) FROM notes").execute(&mut anchor).await;
         read.map_err(StoreError::at("reading"))?;
         let noted = Place::note(path).map_err(StoreError::at("looking at the file"))?;
         // It is set once; nobody else has it yet.
         let _ = place.set(noted);
         let anchor = Arc::new(Mutex::new(Some(anchor)));
-        let store = Self { pool, writer: Arc::default(), health, place, anchor };
+        let store = Self { pool, notes, writer: Arc::default(), health, place, anchor };
         store.probe().await?;
         Ok(store)
     }
@@ -152,11 +156,21 @@ impl Store {
     /// # Errors
     /// When the write lock is not to be had.
     pub async fn begin(&self) -> Result<Txn> {
-        let begun = self.try_begin().await;
+        let begun = self.try_begin(&self.pool).await;
         begun.inspect_err(|error| self.health.failure(error))
     }
 
-    async fn try_begin(&self) -> Result<Txn> {
+    /// Begins a write that outlives the process and, until the next [`begin`](Self::begin) is committed, not
+    /// the machine: for what says nothing once the machine was down.
+    ///
+    /// # Errors
+    /// When the write lock is not to be had.
+    pub async fn begin_note(&self) -> Result<Txn> {
+        let begun = self.try_begin(&self.notes).await;
+        begun.inspect_err(|error| self.health.failure(error))
+    }
+
+    async fn try_begin(&self, pool: &SqlitePool) -> Result<Txn> {
         const STEP: &str = "beginning a write";
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.writer).lock_owned()).await;
         let turn = turn.map_err(|_| StoreError {
@@ -165,7 +179,7 @@ impl Store {
             source: Box::new(NoTurn),
         })?;
         self.still_there()?;
-        let inner = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::at(STEP))?;
+        let inner = pool.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::at(STEP))?;
         Ok(Txn { inner, _turn: turn, store: self.clone(), touched: Vec::new() })
     }
 
@@ -204,6 +218,7 @@ impl Store {
 
     /// Closes all connections; the write-ahead log is folded in.
     pub async fn close(&self) {
+        self.notes.close().await;
         self.pool.close().await;
         if let Some(anchor) = self.anchor.lock().await.take() {
             // What cannot be folded in now is at the next start.

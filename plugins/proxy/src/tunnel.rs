@@ -12,6 +12,7 @@
 
 mod count;
 mod leg;
+mod socket;
 
 use std::future::poll_fn;
 use std::io;
@@ -173,7 +174,7 @@ impl<'a> Tunnel<'a> {
                 }
                 allowed => allowed,
             };
-            let read = way.from.try_read(&mut buffer[..allowed]);
+            let read = socket::read(way.from, &mut buffer[..allowed]);
             let count = *read.as_ref().unwrap_or(&0);
             self.count.member.give_back(allowed - count);
             match read {
@@ -192,7 +193,7 @@ impl<'a> Tunnel<'a> {
 
     async fn write(&self, way: &Way<'_>, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match way.to.try_write(bytes) {
+            match socket::write(way.to, bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     bytes = &bytes[count..];

@@ -19,13 +19,15 @@ const SESSIONS: u128 = 1 << 100;
 const CHANNELS: u128 = 1 << 101;
 
 const FILL: [&str; 6] = [
-    "INSERT INTO templates VALUES ('t', 'access', '{}', 0)",
+    "INSERT INTO templates (hash, kind, document, registered_at) VALUES ('t', 'access', '{}', 0)",
     "INSERT INTO products (id, name, role, version, usage_reporting, access_template, config, \
      registered_at, updated_at) VALUES (unhex(printf('%032x', 7)), 'bench', 'agent', '1', 'total', \
      't', '{}', 0, 0)",
-    "INSERT INTO offerings VALUES ('o', unhex(printf('%032x', 7)), 'a', '{}', 0, 0, NULL)",
+    "INSERT INTO offerings (hash, product, agent, message, supply_left, made_at) \
+     VALUES ('o', unhex(printf('%032x', 7)), 'a', '{}', 0, 0)",
     "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1) \
-     INSERT INTO orders SELECT 'order ' || i, 'o', 'c', i, '{}', 'accepted', 0, NULL, 0 FROM n",
+     INSERT INTO orders (hash, offering, client, nonce, message, state, held, created_at) \
+     SELECT 'order ' || i, 'o', 'c', i, '{}', 'accepted', 0, 0 FROM n",
     "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1) \
      INSERT INTO channels (id, product, order_hash, offering, peer, deposit, access_template, \
      access_serial, status, holds, reason, since, created_at, command_number, command_attempts, \
@@ -126,4 +128,26 @@ pub(super) async fn open(path: &Path) -> anyhow::Result<SqliteConnection> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true);
     options.connect().await.context("opening the database")
+}
+
+#[cfg(test)]
+mod tests {
+    use privatix_store::Store;
+
+    use super::*;
+
+    /// The tables change with the host; this is the only place that writes them by hand.
+    #[tokio::test]
+    async fn a_fresh_database_is_filled() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("state.db");
+        Store::open(&path).await.expect("opened").close().await;
+        fill(&path, 3).await.expect("filled");
+        assert!(raw(&path, 3, 2, Duration::ZERO).await.expect("written").abs() < f64::EPSILON);
+        let mut database = open(&path).await.expect("opened");
+        let sql = "SELECT COUNT(*) FROM channels c JOIN sessions s ON s.channel = c.id \
+                   JOIN orders o ON o.hash = c.order_hash";
+        let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut database).await.expect("counted");
+        assert_eq!(count, 3);
+    }
 }
