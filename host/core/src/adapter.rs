@@ -8,13 +8,31 @@ use privatix_plugin_api::manifest::{Role, UsageReporting};
 use privatix_plugin_api::message::{ApiError, ClientKey, Done, ErrorName, Status, Usage};
 
 use super::usage::Reported;
-use super::{Caller, CoreReply, OfferingView, Refused, Service, internal};
+use super::{Caller, ClientPlace, CoreReply, OfferingView, Refused, Service, internal};
 use privatix_base::clock;
 use privatix_base::logging::Admission;
 use privatix_domain::status::Event;
 use privatix_store::{ChannelRow, SessionRow};
 
 impl Service {
+    /// Opens a session, and says by which offering.
+    ///
+    /// # Errors
+    /// Those of `StartSession`. The offering is read first, so that no session is open whose adapter
+    /// was refused.
+    pub(super) async fn adapter_start(
+        &self,
+        caller: &Caller,
+        key: ClientKey,
+        place: ClientPlace,
+    ) -> Result<CoreReply, ApiError> {
+        let offering = self.adapter_offering(caller, key).await?;
+        match self.start_session(caller, key, place).await? {
+            CoreReply::Started(started) => Ok(CoreReply::Offered(Box::new((started, offering)))),
+            other => Ok(other),
+        }
+    }
+
     /// Usage of the open session, or else of the newest one: in all, or since the last report, as the
     /// product reports it. What comes too late for that session is dropped with a warning.
     ///
@@ -22,7 +40,7 @@ impl Service {
     /// For an agent's channel that is not active or has no open session: `NonActiveChannel`, whatever
     /// else is the matter, so that a tunnel that nobody meters is cut off. Otherwise what
     /// `UpdateSession` says of the open session.
-    pub async fn adapter_update(
+    pub(super) async fn adapter_update(
         &self,
         caller: &Caller,
         key: ClientKey,
@@ -87,7 +105,7 @@ impl Service {
     ///
     /// # Errors
     /// `ChannelNotFound`; none because there is nothing to end.
-    pub async fn adapter_stop(
+    pub(super) async fn adapter_stop(
         &self,
         caller: &Caller,
         key: ClientKey,
@@ -110,7 +128,7 @@ impl Service {
     ///
     /// # Errors
     /// `ChannelNotFound`.
-    pub async fn adapter_offering(
+    async fn adapter_offering(
         &self,
         caller: &Caller,
         key: ClientKey,

@@ -17,6 +17,7 @@ mod config;
 mod inventory;
 mod library;
 mod list;
+mod module;
 mod money;
 mod offering;
 mod order;
@@ -39,7 +40,7 @@ use std::time::Duration;
 
 use privatix_plugin_api::manifest::{Role, UsageReporting};
 use privatix_plugin_api::message::{
-    AccessMessage, ApiError, ClientKey, CoreRequest, Done, ErrorName, SessionStarted, StatusReply,
+    AccessMessage, ApiError, ClientKey, Done, ErrorName, SessionStarted, StatusReply,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -54,6 +55,7 @@ pub use self::cheque::{ChequeView, Retry};
 pub use self::inventory::{Inventory, ProductView, TemplateView};
 pub use self::library::Standing;
 pub use self::list::{ListQuery, MAX_PAGE};
+pub use self::module::{AdapterCall, ModuleApi, ModuleCall};
 pub use self::money::{AgentSaid, MoneyView};
 pub use self::offering::{Draft, OfferingPage, OfferingView, Source};
 pub use self::order::{OrderAnswer, OrderView};
@@ -186,6 +188,8 @@ pub enum CoreReply {
     Started(SessionStarted),
     /// An access message.
     Access(Box<AccessMessage>),
+    /// For an existing adapter: a session was opened, and by which offering.
+    Offered(Box<(SessionStarted, OfferingView)>),
 }
 
 /// Where the client of a session comes from.
@@ -238,40 +242,6 @@ impl Service {
         self.inner.settings.role
     }
 
-    /// Answers one call.
-    ///
-    /// # Errors
-    /// [`ApiError`] with a stable name; what lies behind `Internal` is only in the log.
-    pub async fn call(&self, caller: &Caller, request: CoreRequest) -> Result<CoreReply, ApiError> {
-        self.allowed(&request)?;
-        match request {
-            CoreRequest::AuthClient { client_key, password } => {
-                self.auth_client(caller, client_key, &password).await
-            }
-            CoreRequest::GetAccess { client_key } => self.get_access(caller, client_key).await,
-            CoreRequest::SetProductConfig { config } => {
-                self.set_product_config(caller, config).await
-            }
-            CoreRequest::ServiceReady { client_key } => {
-                self.service_ready(caller, client_key).await
-            }
-            CoreRequest::StartSession { client_key, client_address, client_port } => {
-                let place = ClientPlace { address: client_address, port: client_port };
-                self.start_session(caller, client_key, place).await
-            }
-            CoreRequest::UpdateSession { client_key, session, usage } => {
-                self.update_session(caller, client_key, session, usage).await
-            }
-            CoreRequest::StopSession { client_key, session } => {
-                self.stop_session(caller, client_key, session).await
-            }
-            CoreRequest::HoldChannel { client_key, reason } => {
-                self.hold_channel(caller, client_key, &reason).await
-            }
-            _ => Err(ErrorName::Unsupported.into()),
-        }
-    }
-
     /// Registers a product and its templates; again, it changes nothing.
     ///
     /// # Errors
@@ -307,19 +277,6 @@ impl Service {
             offering_template: registration.offering.map(Template::hash),
         };
         txn.product_upsert(&product, now).await
-    }
-
-    /// Whether the call is one of this role's.
-    fn allowed(&self, request: &CoreRequest) -> Result<(), ApiError> {
-        let for_role = match request {
-            CoreRequest::AuthClient { .. } | CoreRequest::SetProductConfig { .. } => Role::Agent,
-            CoreRequest::GetAccess { .. } | CoreRequest::HoldChannel { .. } => Role::Client,
-            _ => return Ok(()),
-        };
-        if self.inner.settings.role == for_role {
-            return Ok(());
-        }
-        Err(ApiError::with(ErrorName::Unsupported, format!("this core is no {for_role}")))
     }
 
     async fn channel(&self, caller: &Caller, key: ClientKey) -> Result<ChannelRow, ApiError> {

@@ -203,7 +203,7 @@ impl Service {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn connected(
+    pub(super) async fn connected(
         &self,
         product: Uuid,
         serving: Option<&[ClientKey]>,

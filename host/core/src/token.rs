@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Refused, Service};
+use super::{ModuleApi, Refused, Service};
 use privatix_base::clock;
 use privatix_store::StoreError;
 
@@ -50,6 +50,43 @@ pub(super) struct Tokens {
     changed: watch::Sender<u64>,
 }
 
+impl ModuleApi {
+    /// Whose token this is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_proof(&self, token: &str) -> Result<Option<Proof>, StoreError> {
+        let hash = hash(token);
+        let known = self.core.tokens().await?;
+        // All of them, whichever it is.
+        Ok(known
+            .iter()
+            .filter(|proof| is_equal(&proof.hash, &hash))
+            .fold(None, |_, it| Some(it.clone())))
+    }
+
+    /// How many products have one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_count(&self) -> Result<usize, StoreError> {
+        Ok(self.core.tokens().await?.len())
+    }
+
+    /// Whether the token that was shown is still the product's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_is_valid(&self, proof: &Proof) -> Result<bool, StoreError> {
+        Ok(self.core.tokens().await?.contains(proof))
+    }
+
+    /// Changes whenever a token is void.
+    pub fn tokens_changed(&self) -> watch::Receiver<u64> {
+        self.core.inner.tokens.changed.subscribe()
+    }
+}
+
 impl Service {
     /// Makes a token for the product of a module; the one before is void from then on.
     ///
@@ -69,41 +106,6 @@ impl Service {
         tokens.changed.send_modify(|count| *count += 1);
         tracing::info!(module, "a new token was made; the one before is void");
         Ok(NewToken { token })
-    }
-
-    /// Whose token this is.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn token_proof(&self, token: &str) -> Result<Option<Proof>, StoreError> {
-        let hash = hash(token);
-        let known = self.tokens().await?;
-        // All of them, whichever it is.
-        Ok(known
-            .iter()
-            .filter(|proof| is_equal(&proof.hash, &hash))
-            .fold(None, |_, it| Some(it.clone())))
-    }
-
-    /// How many products have one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn token_count(&self) -> Result<usize, StoreError> {
-        Ok(self.tokens().await?.len())
-    }
-
-    /// Whether the token that was shown is still the product's.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn token_is_valid(&self, proof: &Proof) -> Result<bool, StoreError> {
-        Ok(self.tokens().await?.contains(proof))
-    }
-
-    /// Changes whenever a token is void.
-    pub fn tokens_changed(&self) -> watch::Receiver<u64> {
-        self.inner.tokens.changed.subscribe()
     }
 
     async fn tokens(&self) -> Result<Arc<Vec<Proof>>, StoreError> {

@@ -83,7 +83,7 @@ pub async fn run(home: &Path) -> anyhow::Result<()> {
         service: service.clone(),
         peer: peer.clone(),
     };
-    let desk = Desk::new(service.clone(), modules.router.clone());
+    let desk = Desk::new(service.modules(), modules.router.clone());
     let ending = service.clone();
     let (stop, stopped) = watch::channel(false);
     let registry = modules.registry.clone();

@@ -4,7 +4,6 @@
 //! Then it is created, told to clean up and ended; it is not configured, and the core answers
 //! nothing. The caller sees to it that no host runs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use abi_stable::erased_types::TD_Opaque;
@@ -17,8 +16,8 @@ use privatix_plugin_api::message::{
 };
 
 use super::copy::Quiet;
+use super::door::Gate;
 use super::examine::{self, Checked, Terms};
-use super::gateway::Gate;
 use super::generation::{CommandError, CreateError, Generation};
 use super::lifecycle::private_dir;
 use super::package;
@@ -78,9 +77,8 @@ pub async fn run(
     let data_dir = private_dir(&config.data_dir, name).map_err(at(&config.data_dir))?;
     let log_level = privatix_base::logging::module_level(&config.log);
     let host = checked.host_info(name, config.role, data_dir, log_level);
-    let gate = Arc::new(Gate::default());
-    let created =
-        Generation::create(library.to_owned(), nobody(), &host, gate, &config.module).await;
+    let (library, gate) = (library.to_owned(), Gate::default());
+    let created = Generation::create(library, nobody(), &host, gate, &config.module).await;
     let generation = created.map_err(|error| CleanupError::NotCreated(told(&error)))?;
     let outcome = generation.call::<Cleaned>(&ModuleRequest::Cleanup, DEADLINE).await;
     generation.retire().await;

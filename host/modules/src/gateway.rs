@@ -1,111 +1,94 @@
-//! A module's way to the core through the ABI.
+//! A codec in front of the [door](super::door): the calls of a module as bytes.
 //!
-//! The future handed out only waits: the work runs on the host's runtime, so that a module which
-//! stops polling holds nothing up. Each generation has a gate of its own, closed for good when the
-//! generation is stopped.
+//! The ABI carries these bytes. So can anything else that carries messages, such as a pipe to another
+//! process: it hands each of them to [`answer`] and sends back what that returns.
+//!
+//! The future only waits: the work is done on the host's runtime, so that a module which stops polling
+//! holds nothing up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi_stable::erased_types::TD_Opaque;
+use privatix_core::CoreReply;
 use privatix_plugin_api::abi::{
-    Bytes, CoreInterface, CoreInterface_TO, CoreObject, Future, FutureExt,
+    self, Bytes, CoreInterface, CoreInterface_TO, CoreObject, FutureExt,
 };
-use privatix_plugin_api::message::{ApiError, CoreRequest, Done, ErrorName, Reply, decode, encode};
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use privatix_plugin_api::message::{ApiError, CoreRequest, Reply, decode, encode};
 
-use super::voice::Voice;
-use privatix_core::{Caller, Service};
+use super::door::{Asked, Door};
 
-/// Calls of one module that may be worked on at once; further ones wait their turn.
-const AT_ONCE: usize = 1024;
-
-/// Whether a generation may still call.
-#[derive(Debug, Default)]
-pub struct Gate {
-    closed: AtomicBool,
-}
-
-impl Gate {
-    /// From now on every call is answered `AccessDenied`.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-}
-
-/// The core as one generation of a module sees it.
+/// A module's way to the core through the ABI.
 pub struct Gateway {
-    inner: Arc<Inner>,
-    runtime: Handle,
-}
-
-struct Inner {
-    gate: Arc<Gate>,
-    service: Service,
-    caller: Caller,
-    turns: Semaphore,
-    voice: Voice,
+    door: Arc<Door>,
 }
 
 impl Gateway {
-    /// The object to hand to `create`; its work is done on the current runtime.
-    pub fn object(service: Service, caller: Caller, gate: Arc<Gate>) -> CoreObject {
-        let turns = Semaphore::new(AT_ONCE);
-        let voice = Voice::new(&caller.name);
-        let inner = Arc::new(Inner { gate, service, caller, turns, voice });
-        let gateway = Self { inner, runtime: Handle::current() };
-        CoreInterface_TO::from_value(gateway, TD_Opaque)
+    /// The object to hand to `create`.
+    pub fn object(door: Arc<Door>) -> CoreObject {
+        CoreInterface_TO::from_value(Self { door }, TD_Opaque)
     }
 }
 
 impl CoreInterface for Gateway {
-    fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
-        let request = match decode::<CoreRequest>(&request) {
-            Ok(CoreRequest::Log(event)) => {
-                // At once, so that what a module says is not lost with it.
-                self.inner.voice.say(&event);
-                return ready(encode(&Reply::<_, ApiError>::Ok(Done {})));
-            }
-            Ok(request) => request,
-            Err(error) => {
-                return ready(refusal(ApiError::with(
-                    ErrorName::BadRequest,
-                    privatix_plugin_api::chain(&error),
-                )));
-            }
+    fn call(&self, request: Bytes<u8>) -> abi::Future<Bytes<u8>> {
+        let answer = answer(&self.door, &request);
+        async move { Bytes::from(answer.await) }.into_ffi()
+    }
+}
+
+/// Has a message answered. Who drops what is returned waits no longer.
+pub fn answer(door: &Arc<Door>, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send + use<> {
+    let asked: Result<Asked<CoreReply>, ApiError> = match decode::<CoreRequest>(request) {
+        Ok(request) => Ok(door.ask(request)),
+        Err(error) => Err(door.unreadable(privatix_plugin_api::chain(&error))),
+    };
+    async move {
+        let answer = match asked {
+            Ok(asked) => asked.await,
+            Err(error) => Err(error),
         };
-        let inner = Arc::clone(&self.inner);
-        let task = self.runtime.spawn(async move { inner.answer(request).await });
-        async move {
-            let reply = task.await.unwrap_or_else(|error| {
-                tracing::error!(%error, "a call of a module was not answered");
-                refusal(ErrorName::Internal.into())
-            });
-            Bytes::from(reply)
-        }
-        .into_ffi()
+        encode(&Reply::from(answer))
     }
 }
 
-impl Inner {
-    async fn answer(&self, request: CoreRequest) -> Vec<u8> {
-        let _turn = self.turns.acquire().await;
-        if self.gate.is_closed() {
-            return refusal(ErrorName::AccessDenied.into());
+#[cfg(test)]
+mod tests {
+    use privatix_core::{Caller, ModuleCall};
+    use privatix_plugin_api::message::{Done, ErrorName};
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::door::{Answering, Core};
+
+    struct Ready;
+
+    impl Core for Ready {
+        fn call<'a>(&'a self, _: &'a Caller, _: ModuleCall) -> Answering<'a> {
+            Box::pin(std::future::ready(Ok(CoreReply::Done(Done {}))))
         }
-        encode(&Reply::from(self.service.call(&self.caller, request).await))
     }
-}
 
-fn ready(reply: Vec<u8>) -> Future<Bytes<u8>> {
-    std::future::ready(Bytes::from(reply)).into_ffi()
-}
-
-fn refusal(error: ApiError) -> Vec<u8> {
-    encode(&Reply::<(), _>::Error(error))
+    #[tokio::test]
+    async fn bytes_are_answered_whether_they_are_a_call_or_not() {
+        let caller = Caller { product: Uuid::nil(), name: "mine".into() };
+        let door = Door::new(Arc::new(Ready), caller, 1);
+        let ready = json!({ "call": "serviceReady", "clientKey": Uuid::nil() }).to_string();
+        for (request, expected) in [
+            (ready.as_bytes(), json!(null)),
+            (b"{\"call\":\"danceAJig\"}", json!(null)),
+            (b"", json!("BadRequest")),
+            (b"{\"call\":\"serviceReady\"}", json!("BadRequest")),
+            (b"\xff", json!("BadRequest")),
+        ] {
+            let object = Gateway::object(Arc::clone(&door));
+            let by_abi = object.call(Bytes::from(request.to_vec())).await;
+            let reply = answer(&door, request).await;
+            assert_eq!(by_abi.as_slice(), reply, "one codec");
+            let reply: Value = serde_json::from_slice(&reply).expect("JSON");
+            assert_eq!(reply["error"]["name"], expected, "{reply}");
+        }
+        let refused = &door.counts().snapshot()[1].refused;
+        assert_eq!(*refused, [(ErrorName::BadRequest, 6)]);
+    }
 }

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::gateway::Gate;
+use super::door::Gate;
 use super::line::Line;
 use super::load;
 use super::problem::Problem;
@@ -96,7 +96,7 @@ pub struct Generation {
 /// Where the module is.
 enum Body {
     /// In this process.
-    Object { object: ModuleObject, gate: Arc<Gate> },
+    Object { object: ModuleObject, gate: Gate },
     /// Wherever its program is.
     Line(Arc<Line>),
 }
@@ -111,7 +111,7 @@ impl Generation {
         library: PathBuf,
         core: CoreObject,
         host: &HostInfo,
-        gate: Arc<Gate>,
+        gate: Gate,
         timeouts: &ModuleTimeouts,
     ) -> Result<Self, CreateError> {
         match Self::make(library, core, host, timeouts).await {

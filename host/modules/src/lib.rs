@@ -3,13 +3,15 @@
 //! Data flows one way: `watch` finds files, [`package`] sorts them, each module's
 //! `supervisor` has them examined ([`examine`], [`copy`], [`inspect`]), proven in another process
 //! ([`probe`]), loaded ([`load`]) and brought up ([`lifecycle`], [`generation`]); the [`registry`]
-//! shows it, the [`router`] finds it and [`delivery`] tells it what stands in the outbox. Calls of modules come in through the [`gateway`].
+//! shows it, the [`router`] finds it and [`delivery`] tells it what stands in the outbox. Each generation's calls come in
+//! through its [`door`], in front of which the [`gateway`] reads the bytes of the ABI.
 //! A standalone module has no library: it skips what is about one, and its generation is the [`mod@line`]
 //! to its program, which calls through `privatix-standalone`.
 
 pub mod cleanup;
 pub mod copy;
 pub mod delivery;
+pub mod door;
 pub mod examine;
 pub mod gateway;
 pub mod generation;
@@ -28,7 +30,6 @@ pub mod registry;
 pub mod router;
 mod supervisor;
 mod trial;
-mod voice;
 mod watch;
 
 use std::fs::{self, DirBuilder};
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use tokio::sync::watch as signal;
 use tokio::task::JoinHandle;
 
+use self::door::Doors;
 use self::lifecycle::Context;
 use self::probe::Prober;
 use self::problem::Problem;
@@ -55,6 +57,8 @@ pub struct Modules {
     pub registry: Arc<Registry>,
     /// Who serves which product.
     pub router: Arc<Router>,
+    /// By which their calls come, and what was counted of these.
+    pub doors: Arc<Doors>,
     down: signal::Sender<bool>,
     task: JoinHandle<((), ())>,
 }
@@ -85,6 +89,7 @@ impl Modules {
     pub fn start(config: &Config, service: Service, prober: Prober) -> Result<Self, ModulesError> {
         prepare_all(config)?;
         let (registry, router) = (Arc::new(Registry::default()), Arc::new(Router::default()));
+        let doors = Arc::new(Doors::new(Arc::new(service.modules())));
         let context = Context {
             role: config.role,
             timeouts: config.module.clone(),
@@ -99,6 +104,7 @@ impl Modules {
             service,
             registry: Arc::clone(&registry),
             router: Arc::clone(&router),
+            doors: Arc::clone(&doors),
             trials: Trials::default(),
         };
         let (down, shutdown) = signal::channel(false);
@@ -107,7 +113,7 @@ impl Modules {
         let directory = config.plugins_dir.clone();
         let watching = watch::run(directory, config.rescan, Arc::new(context), shutdown);
         let task = tokio::spawn(async move { tokio::join!(watching, delivering) });
-        Ok(Self { registry, router, down, task })
+        Ok(Self { registry, router, doors, down, task })
     }
 
     /// Takes all modules down and returns when the last one is.

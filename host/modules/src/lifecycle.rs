@@ -17,8 +17,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::door::{self, Doors};
 use super::examine::Checked;
-use super::gateway::{Gate, Gateway};
+use super::gateway::Gateway;
 use super::generation::{CommandError, CreateError, Generation};
 use super::line::Line;
 use super::probe::Prober;
@@ -60,6 +61,8 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// Who serves which product.
     pub router: Arc<Router>,
+    /// By which the calls of modules come.
+    pub doors: Arc<Doors>,
     /// Whose turn it is to come up.
     pub(super) trials: Trials,
 }
@@ -318,9 +321,8 @@ impl Context {
             config: &checked.settings,
         };
         let caller = Caller { product, name: name.into() };
-        let gate = Arc::new(Gate::default());
-        let core = Gateway::object(self.service.clone(), caller.clone(), Arc::clone(&gate));
-        let line = Line::new(caller, core, gate, &card, Arc::clone(&self.registry));
+        let door = self.doors.open(caller, door::OF_PROGRAM);
+        let line = Line::new(door, &card, Arc::clone(&self.registry));
         Generation::standalone(Arc::new(line), &self.timeouts)
     }
 
@@ -333,9 +335,9 @@ impl Context {
         let data_dir = private_dir(&self.data_dir, name)
             .map_err(|error| NotUp::host("making the module's data directory", &error))?;
         let host = checked.host_info(name, self.role, data_dir, self.log_level);
-        let gate = Arc::new(Gate::default());
         let caller = Caller { product: checked.manifest.product_id, name: name.into() };
-        let core = Gateway::object(self.service.clone(), caller, Arc::clone(&gate));
+        let door = self.doors.open(caller, door::OF_LIBRARY);
+        let (core, gate) = (Gateway::object(Arc::clone(&door)), door.gate());
         self.registry.update(name, |view| view.generations += 1);
         Generation::create(library.to_owned(), core, &host, gate, &self.timeouts).await.map_err(
             |error| {

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use privatix_plugin_api::abi::{Bytes, CoreObject};
 use privatix_plugin_api::message::{
     ClientKey, Description, Done, Health, ModuleRequest, Sessions, Started, StopReason,
 };
@@ -20,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::gateway::Gate;
+use super::door::Door;
 use super::registry::{ConnectionView, Registry};
 use privatix_base::clock;
 use privatix_base::logging::{Admission, Flow};
@@ -84,9 +83,7 @@ pub enum Way {
 
 /// See the module's documentation.
 pub struct Line {
-    caller: Caller,
-    core: CoreObject,
-    gate: Arc<Gate>,
+    door: Arc<Door>,
     card: Value,
     registry: Arc<Registry>,
     inner: Mutex<Inner>,
@@ -122,35 +119,29 @@ pub enum Ended {
 pub struct LineOver;
 
 impl Line {
-    /// A line without a program. `card` is what a program is told about itself; its calls go to
-    /// `core`, as those of a module in this process do, until the gate is closed with the line.
-    pub fn new(
-        caller: Caller,
-        core: CoreObject,
-        gate: Arc<Gate>,
-        card: &impl Serialize,
-        registry: Arc<Registry>,
-    ) -> Self {
+    /// A line without a program. `card` is what a program is told about itself. Its calls come by the
+    /// door, which is closed with the line.
+    pub fn new(door: Arc<Door>, card: &impl Serialize, registry: Arc<Registry>) -> Self {
         let card = serde_json::to_value(card).unwrap_or_default();
         let inner = Mutex::default();
-        let line = Self { caller, core, gate, card, registry, notes: Flow::default(), inner };
+        let line = Self { door, card, registry, notes: Flow::default(), inner };
         line.show(false);
         line
     }
 
     /// On whose behalf its program calls.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        self.door.caller()
+    }
+
+    /// The way of its program's calls.
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
     }
 
     /// What the program is told about itself, settings included.
     pub fn card(&self) -> &Value {
         &self.card
-    }
-
-    /// A call of the Service API, as bytes both ways.
-    pub async fn ask(&self, request: Vec<u8>) -> Bytes<u8> {
-        self.core.call(Bytes::from(request)).await
     }
 
     /// From now on this subscription is told; the one before it ends. The program serves these
@@ -215,11 +206,11 @@ impl Line {
         if std::mem::replace(&mut inner.over, true) {
             return;
         }
-        self.gate.close();
+        self.door.gate().close();
         if let Some(current) = inner.current.take() {
             current.end(Ended::Over);
         }
-        self.registry.update(&self.caller.name, |view| view.connection = None);
+        self.registry.update(&self.caller().name, |view| view.connection = None);
     }
 
     /// Whether there is a program to be told.
@@ -358,7 +349,7 @@ impl Line {
 
     /// Notes what its program does, unless it does so without end.
     fn note(&self, what: &'static str) {
-        let module = &self.caller.name;
+        let module = &self.caller().name;
         match self.notes.admit(what.len()) {
             Admission::Write { skipped: 0 } => tracing::info!(module, "{what}"),
             Admission::Write { skipped } => tracing::warn!(module, skipped, "{what}"),
@@ -371,7 +362,7 @@ impl Line {
 
     fn show(&self, connected: bool) {
         let connection = ConnectionView { connected, since: clock::unix_now() };
-        self.registry.update(&self.caller.name, |view| view.connection = Some(connection));
+        self.registry.update(&self.caller().name, |view| view.connection = Some(connection));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

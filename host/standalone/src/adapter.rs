@@ -4,7 +4,6 @@
 //! What such an adapter needs beyond the Service API is in the service; here is only how it is said.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use privatix_plugin_api::json;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{
-    AccessMessage, ApiError, ClientKey, CoreRequest, ErrorName, Password, SessionStarted,
+    AccessMessage, ApiError, ClientKey, CoreRequest, ErrorName, Password,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -21,7 +20,7 @@ use uuid::Uuid;
 
 use super::desk::{Asking, Desk, Effects, Joined, Visitor, internal};
 use super::rpc::{self, Failure, Params};
-use privatix_core::{CoreReply, OfferingView};
+use privatix_core::{AdapterCall, CoreReply, ModuleCall, OfferingView};
 use privatix_modules::line::{Command, Line, Order, Style, Subscription, Way};
 
 /// How long a call waits for its module after the host has come up: such an adapter takes it for the end
@@ -55,13 +54,12 @@ pub(super) async fn answer(
         }
     }
     let (product, token): (Uuid, String) = (given.next()?, given.next()?);
-    let request = call.read(&mut given)?;
+    let asked = call.read(&mut given)?;
     given.end()?;
     let line = proven(desk, visitor, product, &token, asking).await?;
-    let _turn = desk.turn(visitor, product).await?;
-    match request {
-        Asked::Subscribe => subscribe(desk, visitor, line, &mut asking.effects).await,
-        asked => asked.answer(desk, &line).await.map_err(worded),
+    match asked {
+        None => subscribe(desk, visitor, line, &mut asking.effects).await,
+        Some(call) => ask(desk, visitor, line, call).await,
     }
 }
 
@@ -107,16 +105,6 @@ enum Call {
     Unsubscribe,
 }
 
-/// A call with what it is given.
-enum Asked {
-    Core(CoreRequest),
-    Endpoint(ClientKey),
-    Start { client_key: ClientKey, client_address: Option<IpAddr>, client_port: Option<u16> },
-    Update(ClientKey, u64),
-    Stop(ClientKey),
-    Subscribe,
-}
-
 impl Call {
     fn named(method: &str) -> Option<Self> {
         Some(match method {
@@ -133,74 +121,70 @@ impl Call {
         })
     }
 
-    fn read(self, given: &mut Given) -> Result<Asked, Failure> {
-        Ok(match self {
+    /// What the core is asked; nothing for subscriptions.
+    fn read(self, given: &mut Given) -> Result<Option<ModuleCall>, Failure> {
+        Ok(Some(match self {
             Self::AuthClient => {
                 let (client_key, password) = (given.next()?, Password(given.next()?));
-                Asked::Core(CoreRequest::AuthClient { client_key, password })
+                CoreRequest::AuthClient { client_key, password }.into()
             }
             Self::SetProductConfig => {
                 let config: BTreeMap<String, String> = given.next()?;
-                Asked::Core(CoreRequest::SetProductConfig { config })
+                CoreRequest::SetProductConfig { config }.into()
             }
-            Self::GetEndpoint => Asked::Endpoint(given.next()?),
-            Self::ServiceReady => {
-                Asked::Core(CoreRequest::ServiceReady { client_key: given.next()? })
-            }
-            Self::StartSession => Asked::Start {
+            Self::GetEndpoint => CoreRequest::GetAccess { client_key: given.next()? }.into(),
+            Self::ServiceReady => CoreRequest::ServiceReady { client_key: given.next()? }.into(),
+            Self::StartSession => AdapterCall::Start {
                 client_key: given.next()?,
                 client_address: given.next_or_empty()?,
                 client_port: Some(given.next()?).filter(|port| *port != 0),
-            },
-            Self::UpdateSession => Asked::Update(given.next()?, given.next()?),
-            Self::StopSession => Asked::Stop(given.next()?),
-            Self::Subscribe | Self::Unsubscribe => Asked::Subscribe,
-        })
+            }
+            .into(),
+            Self::UpdateSession => {
+                AdapterCall::Update { client_key: given.next()?, amount: given.next()? }.into()
+            }
+            Self::StopSession => AdapterCall::Stop { client_key: given.next()? }.into(),
+            Self::Subscribe | Self::Unsubscribe => return Ok(None),
+        }))
     }
 }
 
-impl Asked {
-    async fn answer(self, desk: &Desk, line: &Line) -> Result<Value, ApiError> {
-        let (service, caller) = (&desk.service, line.caller());
-        match self {
-            Self::Core(request) => {
-                let ready = match &request {
-                    CoreRequest::ServiceReady { client_key } => Some(*client_key),
-                    _ => None,
-                };
-                service.call(caller, request).await?;
-                ready.inspect(|channel| line.began(*channel));
-                Ok(Value::Null)
+/// Has a call answered by the line's door. A module that is being replaced is no reason to refuse an
+/// adapter, which would end: the call is made again by the door of the next generation.
+async fn ask(
+    desk: &Desk,
+    visitor: &Visitor,
+    mut line: Arc<Line>,
+    call: ModuleCall,
+) -> Result<Value, Failure> {
+    let reply = loop {
+        match line.door().ask(call.clone()).unless_gone(&visitor.gone).await {
+            Err(error) if error.name == ErrorName::AccessDenied && line.is_over() => {
+                line = routed(desk, visitor, line.caller().product).await?;
             }
-            Self::Endpoint(client_key) => {
-                let reply = service.call(caller, CoreRequest::GetAccess { client_key }).await?;
-                let CoreReply::Access(access) = reply else {
-                    return Err(ErrorName::Internal.into());
-                };
-                endpoint(client_key, &access)
-            }
-            Self::Start { client_key, client_address, client_port } => {
-                let request = CoreRequest::StartSession { client_key, client_address, client_port };
-                let reply = service.call(caller, request).await?;
-                line.began(client_key);
-                let view = service.adapter_offering(caller, client_key).await?;
-                let mut offering = offering(&view, service.role());
-                // One more field, which existing adapters ignore.
-                if let CoreReply::Started(SessionStarted { credit: Some(credit), .. }) = reply {
-                    offering["credit"] = credit.into();
-                }
-                Ok(offering)
-            }
-            Self::Update(client_key, amount) => {
-                service.adapter_update(caller, client_key, amount).await.map(|_| Value::Null)
-            }
-            Self::Stop(client_key) => {
-                service.adapter_stop(caller, client_key).await?;
-                line.stopped(client_key);
-                Ok(Value::Null)
-            }
-            Self::Subscribe => Err(ErrorName::Unsupported.into()),
+            outcome => break outcome.map_err(worded)?,
         }
+    };
+    match &call {
+        ModuleCall::Api(CoreRequest::ServiceReady { client_key })
+        | ModuleCall::Adapter(AdapterCall::Start { client_key, .. }) => line.began(*client_key),
+        ModuleCall::Adapter(AdapterCall::Stop { client_key }) => line.stopped(*client_key),
+        _ => {}
+    }
+    match (reply, call) {
+        (CoreReply::Access(access), ModuleCall::Api(CoreRequest::GetAccess { client_key })) => {
+            endpoint(client_key, &access).map_err(worded)
+        }
+        (CoreReply::Offered(offered), _) => {
+            let (started, view) = *offered;
+            let mut offering = offering(&view, desk.api.role());
+            // One more field, which existing adapters ignore.
+            if let Some(credit) = started.credit {
+                offering["credit"] = credit.into();
+            }
+            Ok(offering)
+        }
+        _ => Ok(Value::Null),
     }
 }
 
@@ -214,9 +198,8 @@ async fn subscribe(
         return Err(worded(ErrorName::Unsupported.into()));
     }
     let id = format!("0x{}", Uuid::new_v4().simple());
-    let how = (Style::Told, visitor.way);
     let held = loop {
-        match desk.join(&line, id.clone(), how, None).await {
+        match desk.join(visitor, &line, id.clone(), Style::Told, None).await {
             Ok(held) => break held,
             // The module has ended meanwhile: replaced, or with its host, which closes the connection.
             Err(_) if line.is_over() => {
@@ -287,16 +270,9 @@ fn worded(error: ApiError) -> Failure {
 }
 
 fn endpoint(channel: ClientKey, access: &AccessMessage) -> Result<Value, ApiError> {
-    let failed = |error: serde_json::Error| {
-        internal(error);
-        ApiError::new(ErrorName::Internal)
-    };
-    let message = serde_json::to_value(access).map_err(failed)?;
-    let params = serde_json::to_vec(&access.additional_params).map_err(failed)?;
-    let hash = json::hash(&message).map_err(|error| {
-        internal(error);
-        ApiError::new(ErrorName::Internal)
-    })?;
+    let message = serde_json::to_value(access).map_err(internal)?;
+    let params = serde_json::to_vec(&access.additional_params).map_err(internal)?;
+    let hash = json::hash(&message).map_err(internal)?;
     Ok(json!({
         "id": derived_id(&hash),
         "template": access.template_hash,

@@ -1,5 +1,5 @@
-//! What one product's programs can make the host hold and do at a time; beside it, the same for all who
-//! have shown no token.
+//! What one product's programs can make the host hold at a time; beside it, the same for all who have
+//! shown no token. How many calls are carried out at a time is the affair of the product's door.
 //!
 //! A text is charged before anything is built of it, with the most that answering it can take, and the
 //! charge is held until its answer is written. So who sends too much waits for itself.
@@ -7,15 +7,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 /// The memory of one product, in KiB.
 const MEMORY: usize = 16 * 1024;
-
-/// Calls of one product that are carried out at a time; further ones wait, and are dropped when nobody
-/// waits for them any more.
-const TURNS: usize = 256;
 
 /// Questions for commands of one product that wait at a time.
 const WAITS: usize = 16;
@@ -23,7 +19,10 @@ const WAITS: usize = 16;
 /// What a text costs at least, in bytes: most answers are in it.
 const TEXT: usize = 32 * 1024;
 
-/// The same of a batch, whose answers together have at most [`super::desk::MOST_ANSWERS`].
+/// The most bytes of a batch's answers together; calls behind it are not carried out.
+pub(super) const MOST_ANSWERS: usize = 1024 * 1024;
+
+/// What a batch costs at least: room for its answers.
 const BATCH: usize = 2 * 1024 * 1024;
 
 /// The most that a text may cost.
@@ -43,7 +42,6 @@ pub(super) struct Budgets {
 pub(super) struct Budget {
     owner: Option<Uuid>,
     memory: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
     waits: Arc<Semaphore>,
 }
 
@@ -66,9 +64,8 @@ impl Budgets {
 
 impl Budget {
     fn new(owner: Option<Uuid>) -> Self {
-        let [memory, turns, waits] =
-            [MEMORY, TURNS, WAITS].map(|count| Arc::new(Semaphore::new(count)));
-        Self { owner, memory, turns, waits }
+        let [memory, waits] = [MEMORY, WAITS].map(|count| Arc::new(Semaphore::new(count)));
+        Self { owner, memory, waits }
     }
 
     /// Waits until there is room for so many bytes.
@@ -84,11 +81,6 @@ impl Budget {
         let kib = kib(bytes);
         let permit = Arc::clone(&self.memory).try_acquire_many_owned(kib).ok()?;
         Some(Ticket { owner: self.owner, kib, permit: Some(permit) })
-    }
-
-    /// Waits for its turn to have a call carried out.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// A place among those that wait for commands, if there is one.
@@ -126,6 +118,12 @@ impl Ticket {
 
 fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.min(MOST).div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// The largest message in bytes. A program that has not shown a token yet may send less than one that has, which
+/// may name all the channels that it serves, some 26,000.
+pub(super) fn max_message(proven: bool) -> usize {
+    if proven { 1024 * 1024 } else { 64 * 1024 }
 }
 
 /// The most bytes that answering a text takes, beside the text itself; nothing where that is more than
@@ -178,40 +176,6 @@ fn most(proven: bool) -> usize {
     if proven { MOST } else { MOST_OF_STRANGER }
 }
 
-/// Somebody waits for an answer, for as long as this is there.
-pub(super) struct Here {
-    _news: watch::Sender<()>,
-}
-
-/// Whether somebody does.
-#[derive(Debug, Clone)]
-pub(super) struct Gone(watch::Receiver<()>);
-
-impl Here {
-    pub(super) fn new() -> (Self, Gone) {
-        let (news, gone) = watch::channel(());
-        (Self { _news: news }, Gone(gone))
-    }
-}
-
-impl Gone {
-    /// Whether nobody waits any more.
-    pub(super) fn is_gone(&self) -> bool {
-        self.0.has_changed().is_err()
-    }
-
-    /// What comes of something that may be broken off, unless nobody waits for it any more.
-    pub(super) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut news = self.0.clone();
-        let gone = async { while news.changed().await.is_ok() {} };
-        tokio::select! {
-            biased;
-            () = gone => None,
-            done = work => Some(done),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,19 +225,5 @@ mod tests {
             one.try_hold(MOST).is_some_and(|_held| one.try_hold(1).is_none()),
             "no more than that"
         );
-    }
-
-    #[tokio::test]
-    async fn what_nobody_waits_for_is_broken_off() {
-        let (here, gone) = Here::new();
-        assert_eq!(gone.unless(async { 7 }).await, Some(7));
-        assert!(!gone.is_gone());
-        let waiting = tokio::spawn({
-            let gone = gone.clone();
-            async move { gone.unless(std::future::pending::<()>()).await }
-        });
-        drop(here);
-        assert_eq!(waiting.await.expect("no panic"), None);
-        assert!(gone.is_gone());
     }
 }

@@ -15,12 +15,13 @@ use privatix_plugin_api::message::ErrorName;
 use serde_json::Value;
 use tokio::time::{Duration, timeout};
 
-use super::budget::{Here, Ticket, cost, cost_at_most};
+use super::budget::{Ticket, cost, cost_at_most, max_message};
 use super::desk::{Desk, Visitor};
-use super::max_message;
 use super::places::Place;
 use super::rpc::{self, Failure};
+use super::text;
 use privatix_core::Proof;
+use privatix_modules::door::Here;
 use privatix_modules::line::Way;
 
 /// How long a body may take.
@@ -56,11 +57,11 @@ pub(super) async fn answer(State(desk): State<Desk>, request: Request) -> Respon
     let Ok(mut ticket) = timeout(ROOM, budget.hold(charged)).await else {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, ErrorName::TooManyWaiting.into());
     };
-    let text = match read(body, most).await {
-        Ok(text) => text,
+    let said = match read(body, most).await {
+        Ok(said) => said,
         Err((status, why)) => return refusal(status, Failure::request(why)),
     };
-    let Some(cost) = cost(&text, proven) else {
+    let Some(cost) = cost(&said, proven) else {
         return refusal(StatusCode::OK, rpc::too_much());
     };
     ticket.resize(cost, &budget).await;
@@ -68,8 +69,8 @@ pub(super) async fn answer(State(desk): State<Desk>, request: Request) -> Respon
     let visitor = Visitor { bearer, way: Way::Asked, place, gone };
     // A caller that hangs up cancels what waits, and nothing that has begun.
     let answered = tokio::spawn(async move {
-        let answer = desk.answer(&visitor, &text, ticket).await;
-        drop(text);
+        let answer = text::answer(&desk, &visitor, &said, ticket).await;
+        drop(said);
         answer
     });
     let answered = answered.await;

@@ -2,10 +2,14 @@
 //!
 //! A program comes by WebSocket (`/ws`) or by HTTP POST (`/http`) and shows its product's token. There
 //! are two spellings of the same calls: `own`, with the Service API's own names, and `adapter`, for
-//! programs that exist already. Both end in [`privatix_core`], and in the module's
-//! [`Line`](privatix_modules::line::Line) for what it is told. No rule is here. Sizes, connections and
-//! times are limited (`places`, `stream`), and so is what one product's programs can make the host hold
-//! and do (`budget`); who does not read what it is sent is closed, and told again when it comes back.
+//! programs that exist already. Both are codecs in front of the module's
+//! [`Door`](privatix_modules::door::Door), which has the gate and the turns; what a program is told is
+//! in its [`Line`](privatix_modules::line::Line). No rule is here. Sizes, connections and times are
+//! limited (`places`, `stream`), and so is what one product's programs can make the host hold
+//! (`budget`); who does not read what it is sent is closed, and told again when it comes back.
+//!
+//! Files use each other in one direction: `server` → `http`, `socket` → `text` (what a text is answered
+//! with) → `own`, `adapter` → `desk` (what calls are answered from) → `budget`, `places`, `rpc`.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +22,11 @@ mod places;
 mod rpc;
 mod server;
 mod socket;
+mod stop;
 mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
 
 pub use self::desk::Desk;
 pub use self::server::{Endpoint, serve};
@@ -27,10 +35,4 @@ pub use self::server::{Endpoint, serve};
 #[cfg(feature = "schema")]
 pub fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, schemars::Schema)> {
     own::schemas(generator)
-}
-
-/// The largest message in bytes. A program that has not shown a token yet may send less than one that has, which
-/// may name all the channels that it serves, some 26,000.
-fn max_message(proven: bool) -> usize {
-    if proven { 1024 * 1024 } else { 64 * 1024 }
 }

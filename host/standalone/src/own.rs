@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use privatix_plugin_api::message::{
-    ApiError, ClientKey, Description, Done, ErrorName, Exercised, Reply, Sessions, Started,
-    StopReason, decode, encode,
+    ApiError, ClientKey, CoreRequest, Description, Done, ErrorName, Exercised, Sessions, Started,
+    StopReason,
 };
 use privatix_plugin_api::{Fault, FaultKind};
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::desk::{Asking, Desk, Effects, Joined, Visitor};
+use super::desk::{Asking, Desk, Effects, Joined, Visitor, internal};
 use super::rpc::{self, Failure, Params};
 use privatix_modules::line::{Command, Ended, Line, Order, Style, Subscription, Way};
 
@@ -137,10 +137,7 @@ pub(super) async fn answer(
     };
     match call {
         "configuration" => Ok(line.card().clone()),
-        "subscribe" => {
-            let _turn = desk.turn(visitor, proof.product()).await?;
-            subscribe(desk, visitor, line, read(params)?, effects).await
-        }
+        "subscribe" => subscribe(desk, visitor, line, read(params)?, effects).await,
         "unsubscribe" => {
             let Unsubscribe { subscription } = read(params)?;
             let found = subscription_of(&line, &subscription)?;
@@ -160,22 +157,25 @@ pub(super) async fn answer(
             desk.line(proof).await.map(|_| commands)
         }
         "acknowledge" => acknowledge(&line, read(params)?),
-        _ => {
-            let _turn = desk.turn(visitor, proof.product()).await?;
-            core(&line, call, params).await
-        }
+        _ => core(visitor, &line, call, params).await,
     }
 }
 
-/// A call of the Service API: the parameters are the message's fields. It goes where calls of
-/// modules in this process go.
-async fn core(line: &Line, call: &str, mut params: Map<String, Value>) -> Result<Value, Failure> {
+/// A call of the Service API: the parameters are the message's fields.
+async fn core(
+    visitor: &Visitor,
+    line: &Line,
+    call: &str,
+    mut params: Map<String, Value>,
+) -> Result<Value, Failure> {
+    let door = line.door();
     if params.insert("call".into(), call.into()).is_some() {
-        return Err(bad("no call has a parameter named \"call\""));
+        return Err(door.unreadable("no call has a parameter named \"call\"").into());
     }
-    let reply = line.ask(encode(&params)).await;
-    let reply: Reply<Value, ApiError> = decode(&reply).map_err(super::desk::internal)?;
-    Ok(Result::from(reply)?)
+    let request: CoreRequest = serde_json::from_value(Value::Object(params))
+        .map_err(|error| door.unreadable(format_args!("the message cannot be read: {error}")))?;
+    let reply = door.ask(request).unless_gone(&visitor.gone).await?;
+    Ok(serde_json::to_value(reply).map_err(internal)?)
 }
 
 async fn subscribe(
@@ -186,8 +186,7 @@ async fn subscribe(
     effects: &mut Effects,
 ) -> Result<Value, Failure> {
     let id = Uuid::new_v4().to_string();
-    let how = (Style::Answered, visitor.way);
-    let held = desk.join(&line, id.clone(), how, serving.as_deref()).await?;
+    let held = desk.join(visitor, &line, id.clone(), Style::Answered, serving).await?;
     if visitor.way == Way::Asked {
         held.keep();
     } else {

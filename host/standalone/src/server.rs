@@ -20,12 +20,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
+use super::budget::max_message;
 use super::desk::Desk;
+use super::http;
 use super::places::{Place, Places};
 use super::rpc::Failure;
 use super::socket::Connection;
+use super::stop::stopped;
 use super::stream::{Intake, Tap};
-use super::{http, max_message};
 use privatix_base::condition::Seldom;
 use privatix_tls::{Certificate, Handshake};
 
@@ -72,11 +74,6 @@ pub async fn serve(endpoint: Endpoint, desk: Desk, mut stop: watch::Receiver<boo
         let ways = ways.clone();
         tokio::spawn(async move { ways.connection(stream, address, place).await });
     }
-}
-
-/// Returns when the host stops; also if it does so without having said it.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// The next connection; while every place is taken, the others wait in the system's queue.

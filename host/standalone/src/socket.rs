@@ -15,13 +15,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
-use super::budget::{Budget, Here, cost};
-use super::desk::{Answer, Desk, Joined, Visitor};
+use super::budget::{Budget, cost, max_message};
+use super::desk::{Desk, Joined, Visitor};
 use super::places::Place;
 use super::rpc;
+use super::stop::stopped;
 use super::stream::Intake;
-use super::{max_message, server};
+use super::text::{self, Answer};
 use privatix_core::Proof;
+use privatix_modules::door::Here;
 use privatix_modules::line::{Command, Ended, Way};
 
 /// Calls of one connection under way at a time.
@@ -100,7 +102,7 @@ impl Connection {
 
     /// Serves it to its end.
     pub(super) async fn serve(mut self, mut stop: watch::Receiver<bool>) {
-        let mut tokens = self.desk.service.tokens_changed();
+        let mut tokens = self.desk.api.tokens_changed();
         let mut pings = interval(PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
@@ -128,7 +130,7 @@ impl Connection {
                     Ok(()) => self.look_at_tokens().await,
                     Err(_) => ControlFlow::Break((close_code::AWAY, "the host stops")),
                 },
-                () = server::stopped(&mut stop) => {
+                () = stopped(&mut stop) => {
                     ControlFlow::Break((close_code::AWAY, "the host stops"))
                 }
             };
@@ -152,8 +154,8 @@ impl Connection {
 
     async fn heard(&mut self, message: Message) -> End {
         self.heard = Instant::now();
-        let text = match message {
-            Message::Text(text) => text,
+        let said = match message {
+            Message::Text(said) => said,
             Message::Binary(_) => {
                 return ControlFlow::Break((close_code::UNSUPPORTED, "calls are text"));
             }
@@ -162,14 +164,15 @@ impl Connection {
             Message::Close(_) => return ControlFlow::Break((close_code::NORMAL, "")),
         };
         self.intake.whole();
-        let Some(cost) = cost(text.as_bytes(), self.visitor.bearer.is_some()) else {
+        let Some(cost) = cost(said.as_bytes(), self.visitor.bearer.is_some()) else {
             let answer = rpc::response(&Value::Null, Err(rpc::too_much()));
             return self.write(Message::text(answer.to_string())).await;
         };
         let (desk, visitor) = (self.desk.clone(), self.visitor.clone());
         if let Some(ticket) = self.budget.try_hold(cost) {
-            self.calls
-                .spawn(async move { Some(desk.answer(&visitor, text.as_bytes(), ticket).await) });
+            self.calls.spawn(async move {
+                Some(text::answer(&desk, &visitor, said.as_bytes(), ticket).await)
+            });
             return ControlFlow::Continue(());
         }
         let budget = self.budget.clone();
@@ -178,7 +181,7 @@ impl Connection {
         self.calls.spawn(async move {
             let ticket = visitor.gone.unless(budget.hold(cost)).await?;
             drop(room);
-            Some(desk.answer(&visitor, text.as_bytes(), ticket).await)
+            Some(text::answer(&desk, &visitor, said.as_bytes(), ticket).await)
         });
         ControlFlow::Continue(())
     }
@@ -245,7 +248,7 @@ impl Connection {
     async fn look_at_tokens(&mut self) -> End {
         for proof in &self.proven {
             // A database that fails now will be asked again with the next call.
-            if matches!(self.desk.service.token_is_valid(proof).await, Ok(false)) {
+            if matches!(self.desk.api.token_is_valid(proof).await, Ok(false)) {
                 return ControlFlow::Break((VOID_TOKEN, "the token is void"));
             }
         }

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use privatix_core::{Caller, Service};
 use privatix_domain::identity::Identity;
-use privatix_modules::gateway::{Gate, Gateway};
+use privatix_modules::door::{self, Door};
+use privatix_modules::gateway::Gateway;
 use privatix_plugin_api::abi::{Bytes, CoreObject};
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{CoreRequest, encode};
@@ -87,7 +88,8 @@ fn of_size(path: &Path, channels: u64, effort: Effort) -> anyhow::Result<Vec<Dur
         let service =
             Service::new(store, Identity::from_entropy(seed::ENTROPY), settings(Role::Agent));
         let caller = Caller { product: seed::PRODUCT, name: "bench".into() };
-        let core = Gateway::object(service.clone(), caller, Arc::new(Gate::default()));
+        let door = Door::new(Arc::new(service.modules()), caller, door::OF_LIBRARY);
+        let core = Gateway::object(door);
         (service, vec![Arc::new(core)])
     };
     let mut rows = Vec::new();

@@ -17,7 +17,8 @@ use privatix_base::config::{ModuleTimeouts, OrderPolicy};
 use privatix_core::{Caller, Service, Settings};
 use privatix_domain::billing::Tolerance;
 use privatix_domain::identity::Identity;
-use privatix_modules::gateway::{Gate, Gateway};
+use privatix_modules::door::{self, Door};
+use privatix_modules::gateway::Gateway;
 use privatix_modules::generation::Generation;
 use privatix_modules::router::Router;
 use privatix_plugin_api::abi::CoreObject;
@@ -87,18 +88,18 @@ impl Host {
     }
 
     pub(crate) fn core(&self) -> CoreObject {
-        self.core_behind(Arc::default())
+        Gateway::object(self.door())
     }
 
-    fn core_behind(&self, gate: Arc<Gate>) -> CoreObject {
+    fn door(&self) -> Arc<Door> {
         let _runtime = self.runtime.enter();
         let caller = Caller { product: PRODUCT.parse().unwrap_or_default(), name: "bench".into() };
-        Gateway::object(self.service.clone(), caller, gate)
+        Door::new(Arc::new(self.service.modules()), caller, door::OF_LIBRARY)
     }
 
     fn generation(&self, library: &Path) -> anyhow::Result<Arc<Generation>> {
-        let gate: Arc<Gate> = Arc::default();
-        let core = self.core_behind(Arc::clone(&gate));
+        let door = self.door();
+        let (gate, core) = (door.gate(), Gateway::object(door));
         let (info, timeouts) = (info("caller", self.home()), timeouts());
         let created = Generation::create(library.to_owned(), core, &info, gate, &timeouts);
         let generation = self.runtime.block_on(created);

@@ -5,7 +5,7 @@ use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ApiError, ClientKey, Status};
 
 use super::world::{MINE, World, word};
-use crate::{Answer, Caller, CoreReply};
+use crate::{AdapterCall, Answer, Caller, CoreReply};
 use privatix_base::clock;
 use privatix_domain::status::{Event, Hold};
 
@@ -14,11 +14,13 @@ fn caller() -> Caller {
 }
 
 async fn update(world: &World, channel: ClientKey, amount: u64) -> String {
-    word(&world.service.adapter_update(&caller(), channel, amount).await)
+    let call = AdapterCall::Update { client_key: channel, amount };
+    word(&world.service.modules().call(&caller(), call).await)
 }
 
 async fn stop(world: &World, channel: ClientKey) -> Result<CoreReply, ApiError> {
-    world.service.adapter_stop(&caller(), channel).await
+    let call = AdapterCall::Stop { client_key: channel };
+    world.service.modules().call(&caller(), call).await
 }
 
 /// Which session the channel has: none, an open one, or one that ended so many seconds ago.
@@ -200,7 +202,7 @@ async fn a_start_that_was_only_told_is_told_again_until_the_channel_is_active() 
     world.service.command_answered(&start, Answer::Told).await.expect("saved");
     assert_eq!(world.told(channel).await, "-");
     // Of a channel that is active, a start is told once: a new access message, or a new connection.
-    world.service.connected(MINE, None, &[]).await.expect("told again");
+    world.service.modules().connected(MINE, None, &[]).await.expect("told again");
     let start = world.pending(channel).await.expect("a start");
     world.service.command_answered(&start, Answer::Told).await.expect("saved");
     assert_eq!(world.told(channel).await, "-");

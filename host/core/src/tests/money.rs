@@ -195,9 +195,9 @@ async fn a_channels_usage_ends_where_integers_do() {
     txn.commit().await.expect("committed");
     let mut late = JoinSet::new();
     for session in sessions {
-        let service = world.service.clone();
+        let modules = world.service.modules();
         let caller = Caller { product: MINE, name: "test".into() };
-        late.spawn(async move { service.call(&caller, total(channel, session, most)).await });
+        late.spawn(async move { modules.call(&caller, total(channel, session, most)).await });
     }
     assert!(late.join_all().await.iter().all(Result::is_ok), "late, many at once");
     for _ in 0..3 {

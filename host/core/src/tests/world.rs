@@ -195,7 +195,7 @@ impl World {
         product: Uuid,
         request: CoreRequest,
     ) -> Result<CoreReply, ApiError> {
-        self.service.call(&Caller { product, name: "test".into() }, request).await
+        self.service.modules().call(&Caller { product, name: "test".into() }, request).await
     }
 
     pub(super) async fn call(&self, request: CoreRequest) -> Result<CoreReply, ApiError> {
@@ -291,6 +291,7 @@ pub(super) fn word(outcome: &Result<CoreReply, ApiError>) -> String {
         Ok(CoreReply::Status(reply)) => reply.status.to_string(),
         Ok(CoreReply::Started(started)) => format!("started {}", started.status),
         Ok(CoreReply::Access(_)) => "access".into(),
+        Ok(CoreReply::Offered(offered)) => format!("offered {}", offered.0.status),
         Err(error) => format!("{:?}", error.name),
     }
 }

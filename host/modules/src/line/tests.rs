@@ -1,29 +1,30 @@
 use std::time::Duration;
 
-use abi_stable::erased_types::TD_Opaque;
-use privatix_plugin_api::abi::{CoreInterface, CoreInterface_TO, Future, FutureExt};
-use privatix_plugin_api::message::{ClientKey, Done, Health, ModuleRequest, Started, StopReason};
+use privatix_core::ModuleCall;
+use privatix_plugin_api::message::{
+    ClientKey, Done, ErrorName, Health, ModuleRequest, Started, StopReason,
+};
 use privatix_plugin_api::{Fault, FaultKind};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::*;
+use crate::door;
 
 /// A core that is not asked here.
 struct Nobody;
 
-impl CoreInterface for Nobody {
-    fn call(&self, _: Bytes<u8>) -> Future<Bytes<u8>> {
-        std::future::ready(Bytes::new()).into_ffi()
+impl door::Core for Nobody {
+    fn call<'a>(&'a self, _: &'a Caller, _: ModuleCall) -> door::Answering<'a> {
+        Box::pin(std::future::ready(Err(ErrorName::Unsupported.into())))
     }
 }
 
 fn line() -> Arc<Line> {
     let caller = Caller { product: Uuid::new_v4(), name: "mine".into() };
-    let core = CoreInterface_TO::from_value(Nobody, TD_Opaque);
-    let (gate, registry) = (Arc::default(), Arc::default());
-    Arc::new(Line::new(caller, core, gate, &json!({ "name": "mine" }), registry))
+    let door = Door::new(Arc::new(Nobody), caller, 1);
+    Arc::new(Line::new(door, &json!({ "name": "mine" }), Arc::default()))
 }
 
 fn pushed() -> Way {

@@ -120,7 +120,7 @@ async fn reports(service: &Service, channels: u64, time: Duration) -> anyhow::Re
     while begun.elapsed() < time {
         let request = seed::report(turn.wrapping_mul(2_654_435_761) % channels);
         let called = Instant::now();
-        service.call(&caller(), request).await?;
+        service.modules().call(&caller(), request).await?;
         times.push(nanoseconds(called.elapsed()));
         turn += 1;
     }
@@ -139,7 +139,7 @@ async fn verdicts(service: &Service) -> anyhow::Result<Row> {
         };
         let usage = privatix_plugin_api::message::Usage::Total(ALARM);
         let request = CoreRequest::UpdateSession { client_key, session, usage };
-        let reply = service.call(&caller(), request).await?;
+        let reply = service.modules().call(&caller(), request).await?;
         let begun = Instant::now();
         if !matches!(reply, CoreReply::Status(status) if status.status == Status::Active) {
             bail!("the channel was not active: {reply:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use privatix_core::{Caller, Service};
-use privatix_modules::gateway::{Gate, Gateway};
+use privatix_modules::door::{self, Door};
 use privatix_modules::generation::Generation;
 use privatix_modules::line::Line;
 use privatix_modules::router::Router;
@@ -25,9 +25,8 @@ pub(super) async fn connect(
 ) -> anyhow::Result<Vec<Arc<CoreObject>>> {
     let token = service.token_make("bench").await.map_err(|refused| anyhow!("{refused}"))?.token;
     let caller = Caller { product: seed::PRODUCT, name: "bench".into() };
-    let gate = Arc::new(Gate::default());
-    let core_of_host = Gateway::object(service.clone(), caller.clone(), Arc::clone(&gate));
-    let line = Line::new(caller, core_of_host, gate, &json!({}), Arc::default());
+    let door = Door::new(Arc::new(service.modules()), caller, door::OF_PROGRAM);
+    let line = Line::new(door, &json!({}), Arc::default());
     let router = Arc::new(Router::default());
     router.open(seed::PRODUCT, Arc::new(Generation::standalone(Arc::new(line), &timeouts())));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -35,7 +34,7 @@ pub(super) async fn connect(
     let endpoint = Endpoint { listener, tls: None, connections: 1024 };
     tokio::spawn(async move {
         let (_stop, stopped) = watch::channel(false);
-        serve(endpoint, Desk::new(service, router), stopped).await;
+        serve(endpoint, Desk::new(service.modules(), router), stopped).await;
     });
     let mut cores = Vec::new();
     for _ in 0..connections {

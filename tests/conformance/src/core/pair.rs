@@ -294,7 +294,7 @@ async fn speak_for_the_agent(bench: &Bench, agent: &Party) -> Result<(), Finding
     let mut config = bench.subject.settings.access.clone();
     config.entry("externalIP".to_owned()).or_insert_with(|| "127.0.0.1".to_owned());
     let caller = Caller { product: agent.product(), name: bench.name().to_owned() };
-    agent.service.call(&caller, CoreRequest::SetProductConfig { config }).await?;
+    agent.service.modules().call(&caller, CoreRequest::SetProductConfig { config }).await?;
     Ok(())
 }
 

@@ -8,13 +8,13 @@ use privatix_base::config::{Config, ModuleTimeouts};
 use privatix_core::{Answer, Caller, Registration, Service};
 use privatix_domain::identity::Identity;
 use privatix_modules::delivery;
+use privatix_modules::door::{self, Door};
 use privatix_modules::examine::Checked;
-use privatix_modules::gateway::{Gate, Gateway};
+use privatix_modules::gateway::Gateway;
 use privatix_modules::generation::{CreateError, Generation, Retired};
 use privatix_modules::lifecycle::private_dir;
 use privatix_modules::line::Line;
 use privatix_modules::router::Router;
-use privatix_plugin_api::abi::CoreObject;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, LogLevel, Started};
 use privatix_store::Store;
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::program::Running;
+use super::script::garbled;
 use super::{Bench, Script};
 use crate::case::{Finding, failed};
 use crate::subject::Program;
@@ -131,16 +132,16 @@ impl Party {
     /// # Errors
     /// What became of it instead.
     pub async fn create(&self) -> Result<Generation, Finding> {
-        let gate = Arc::new(Gate::default());
         let caller = Caller { product: self.product(), name: self.name.clone() };
-        let core = Gateway::object(self.service.clone(), caller, Arc::clone(&gate));
+        let core = self.script.before(self.service.modules());
+        let Some(library) = self.checked.library() else {
+            return self.start_program(Door::new(core, caller, door::OF_PROGRAM)).await;
+        };
+        let door = Door::new(core, caller, door::OF_LIBRARY);
         let data_dir = self.data_dir.clone();
         let host = self.checked.host_info(&self.name, self.role, data_dir, LogLevel::Trace);
-        let core = self.script.object(core);
-        let Some(library) = self.checked.library() else {
-            return self.start_program(core, gate).await;
-        };
-        let library = library.to_owned();
+        let (library, gate) = (library.to_owned(), door.gate());
+        let core = garbled(Gateway::object(door));
         Generation::create(library, core, &host, gate, &self.timeouts).await.map_err(|error| {
             match error {
                 CreateError::Load(problem) => Finding::from(problem),
@@ -151,19 +152,14 @@ impl Party {
     }
 
     /// Starts the program of a standalone module, and waits until it has subscribed.
-    async fn start_program(
-        &self,
-        core: CoreObject,
-        gate: Arc<Gate>,
-    ) -> Result<Generation, Finding> {
+    async fn start_program(&self, door: Arc<Door>) -> Result<Generation, Finding> {
         let program = self.program.as_ref().ok_or_else(|| failed("there is no program"))?;
         let card = json!({
             "name": self.name, "role": self.role, "product": self.product(),
             "config": self.checked.settings, "apiVersion": self.checked.api_version,
             "hostVersion": env!("CARGO_PKG_VERSION"),
         });
-        let caller = Caller { product: self.product(), name: self.name.clone() };
-        let line = Arc::new(Line::new(caller, core, gate, &card, Arc::default()));
+        let line = Arc::new(Line::new(door, &card, Arc::default()));
         let patience = self.timeouts.create + self.timeouts.configure;
         let token = self.service.token_make(&self.name).await?.token;
         let running = Running::start(

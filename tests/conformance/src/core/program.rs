@@ -82,7 +82,7 @@ impl Running {
         let address = listener.local_addr()?;
         let endpoint = Endpoint { listener, tls: None, connections: 1024 };
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve(endpoint, Desk::new(service.clone(), router), stopped));
+        tokio::spawn(serve(endpoint, Desk::new(service.modules(), router), stopped));
         let [http, ws] = [format!("http://{address}/http"), format!("ws://{address}/ws")];
         let data = data.display().to_string();
         let put = |word: &String| {

@@ -1,21 +1,22 @@
 //! What stands between a module and its core: keeps what was said, and breaks in where it is told.
 //!
-//! The way to the core is the host's own. The work is done on the kit's runtime: a module only waits.
+//! The way to the core is the host's own, with its door. The script stands behind the door, so that it is
+//! the same for libraries and for programs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use abi_stable::erased_types::TD_Opaque;
+use privatix_core::{Caller, CoreReply, ModuleApi, ModuleCall};
+use privatix_modules::door;
 use privatix_plugin_api::abi::{
     Bytes, CoreInterface, CoreInterface_TO, CoreObject, Future, FutureExt,
 };
 use privatix_plugin_api::message::{
-    ApiError, ClientKey, CoreRequest, Done, ErrorName, LogEvent, Reply, SessionId, Status, Usage,
-    decode, encode,
+    ApiError, ClientKey, CoreRequest, ErrorName, LogEvent, Reply, SessionId, Status, Usage,
 };
 use serde_json::Value;
-use tokio::runtime::Handle;
 
 /// Which call of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,11 +162,9 @@ impl Script {
         self.lock().events.clone()
     }
 
-    /// The core to hand to a module; its work is done on the current runtime.
-    pub fn object(self: &Arc<Self>, core: CoreObject) -> CoreObject {
-        let scripted =
-            Scripted { script: Arc::clone(self), core: Arc::new(core), runtime: Handle::current() };
-        CoreInterface_TO::from_value(scripted, TD_Opaque)
+    /// What stands behind the door of a module: the core, as the script lets it be.
+    pub fn before(self: &Arc<Self>, core: ModuleApi) -> Arc<dyn door::Core> {
+        Arc::new(Scripted { script: Arc::clone(self), core })
     }
 
     fn enter(&self, request: &CoreRequest) -> (usize, Option<Act>) {
@@ -184,9 +183,9 @@ impl Script {
         (inner.seen.len() - 1, act)
     }
 
-    fn answered(&self, at: usize, reply: &[u8]) {
+    fn answered(&self, at: usize, reply: &Answer) {
         if let Some(seen) = self.lock().seen.get_mut(at) {
-            seen.reply = serde_json::from_slice(reply).ok();
+            seen.reply = serde_json::to_value(Reply::from(reply.clone())).ok();
         }
     }
 
@@ -212,80 +211,103 @@ fn about(request: &CoreRequest) -> (Option<ClientKey>, Option<SessionId>, Option
     }
 }
 
+type Answer = Result<CoreReply, ApiError>;
+
 struct Scripted {
     script: Arc<Script>,
-    core: Arc<CoreObject>,
-    runtime: Handle,
+    core: ModuleApi,
 }
 
-impl CoreInterface for Scripted {
-    fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
-        let decoded = match decode::<CoreRequest>(&request) {
-            Ok(CoreRequest::Log(event)) => {
-                self.script.lock().events.push(event);
-                let done = encode(&Reply::<_, ApiError>::Ok(Done {}));
-                return std::future::ready(Bytes::from(done)).into_ffi();
-            }
-            Ok(decoded) => decoded,
-            // The core says what is wrong with it.
-            Err(_) => CoreRequest::Unknown,
-        };
-        let (at, act) = self.script.enter(&decoded);
-        let (script, core) = (Arc::clone(&self.script), Arc::clone(&self.core));
-        let work = self.runtime.spawn(async move {
-            let reply = answer(&core, request, act).await;
-            let reply = match (act, about(&decoded).0) {
+impl door::Core for Scripted {
+    fn call<'a>(&'a self, caller: &'a Caller, call: ModuleCall) -> door::Answering<'a> {
+        Box::pin(async move {
+            let ModuleCall::Api(request) = call else {
+                return self.core.call(caller, call).await;
+            };
+            let (at, act) = self.script.enter(&request);
+            let channel = about(&request).0;
+            let reply = self.answer(caller, request, act).await;
+            let reply = match (act, channel) {
                 (Some(Act::Credit(usage)), Some(channel)) => {
-                    with_credit(reply, usage.saturating_sub(script.reported(channel)))
+                    with_credit(reply, usage.saturating_sub(self.script.reported(channel)))
                 }
                 _ => reply,
             };
-            script.answered(at, &reply);
+            if act != Some(Act::Garbage) {
+                self.script.answered(at, &reply);
+            }
             reply
-        });
-        async move { work.await.unwrap_or_else(|_| refusal(ErrorName::Internal)) }.into_ffi()
+        })
+    }
+
+    fn logged(&self, event: &LogEvent) {
+        self.script.lock().events.push(event.clone());
     }
 }
 
-async fn answer(core: &CoreObject, request: Bytes<u8>, act: Option<Act>) -> Bytes<u8> {
-    match act {
-        None | Some(Act::Credit(_)) => core.call(request).await,
-        Some(Act::Refuse(name)) => refusal(name),
-        Some(Act::Silence) => std::future::pending().await,
-        Some(Act::Garbage) => Bytes::from(b"{\"ok\": [\xff".to_vec()),
-        Some(Act::Delay(by)) => {
-            let reply = core.call(request).await;
-            tokio::time::sleep(by).await;
-            reply
+impl Scripted {
+    async fn answer(&self, caller: &Caller, request: CoreRequest, act: Option<Act>) -> Answer {
+        match act {
+            None | Some(Act::Credit(_)) => self.core.call(caller, request).await,
+            Some(Act::Refuse(name)) => Err(name.into()),
+            Some(Act::Silence) => std::future::pending().await,
+            Some(Act::Garbage) => Err(ApiError::with(ErrorName::Internal, NONSENSE)),
+            Some(Act::Delay(by)) => {
+                let reply = self.core.call(caller, request).await;
+                tokio::time::sleep(by).await;
+                reply
+            }
+            Some(Act::Lose) => {
+                drop(self.core.call(caller, request).await);
+                Err(ErrorName::Internal.into())
+            }
+            Some(Act::Say(status)) => with_status(self.core.call(caller, request).await, status),
         }
-        Some(Act::Lose) => {
-            drop(core.call(request).await);
-            refusal(ErrorName::Internal)
-        }
-        Some(Act::Say(status)) => with_status(core.call(request).await, status),
     }
-}
-
-fn refusal(name: ErrorName) -> Bytes<u8> {
-    Bytes::from(encode(&Reply::<(), _>::Error(ApiError::new(name))))
 }
 
 /// The same answer with another status.
-fn with_status(reply: Bytes<u8>, status: Status) -> Bytes<u8> {
-    let Ok(mut value) = serde_json::from_slice::<Value>(&reply) else { return reply };
-    match value.get_mut("ok").and_then(|ok| ok.get_mut("status")) {
-        Some(said) => *said = status.as_str().into(),
-        None => return reply,
+fn with_status(mut reply: Answer, status: Status) -> Answer {
+    match &mut reply {
+        Ok(CoreReply::Status(reply)) => reply.status = status,
+        Ok(CoreReply::Started(started)) => started.status = status,
+        _ => {}
     }
-    Bytes::from(value.to_string().into_bytes())
+    reply
 }
 
 /// The same answer with no more credit than this. An answer that states none stays as it is.
-fn with_credit(reply: Bytes<u8>, most: u64) -> Bytes<u8> {
-    let Ok(mut value) = serde_json::from_slice::<Value>(&reply) else { return reply };
-    let Some(stated) = value.get_mut("ok").and_then(|ok| ok.get_mut("credit")) else {
-        return reply;
+fn with_credit(mut reply: Answer, most: u64) -> Answer {
+    let credit = match &mut reply {
+        Ok(CoreReply::Status(reply)) => &mut reply.credit,
+        Ok(CoreReply::Started(started)) => &mut started.credit,
+        _ => return reply,
     };
-    *stated = stated.as_u64().map_or(most, |stated| stated.min(most)).into();
-    Bytes::from(value.to_string().into_bytes())
+    *credit = credit.map(|stated| stated.min(most));
+    reply
+}
+
+/// In an answer for which a library is given [`Act::Garbage`]; a program, whose answers are put together
+/// elsewhere, is refused with it.
+const NONSENSE: &str = "the kit answers nonsense";
+
+/// The core to hand to a library: the host's, but for answers that are no messages.
+pub(super) fn garbled(core: CoreObject) -> CoreObject {
+    CoreInterface_TO::from_value(Garbled { core }, TD_Opaque)
+}
+
+struct Garbled {
+    core: CoreObject,
+}
+
+impl CoreInterface for Garbled {
+    fn call(&self, request: Bytes<u8>) -> Future<Bytes<u8>> {
+        let reply = self.core.call(request);
+        async move {
+            let reply = reply.await;
+            let is_nonsense = reply.windows(NONSENSE.len()).any(|part| part == NONSENSE.as_bytes());
+            if is_nonsense { Bytes::from(b"{\"ok\": [\xff".to_vec()) } else { reply }
+        }
+        .into_ffi()
+    }
 }
