@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use object::elf;
 use object::endian::LittleEndian as Endian;
-use object::read::{ReadCache, ReadRef as _};
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
+use object::read::{ReadCache, ReadRef as _};
 use tokio::process::Command;
 
 use super::inspect::Header;
