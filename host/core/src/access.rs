@@ -7,13 +7,13 @@ use privatix_plugin_api::message::{AccessMessage, ApiError, ClientKey, Done, Err
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::offering::parsed;
-use super::{Caller, CoreReply, Refused, Service};
+use super::channel::unknown;
+use super::stored::{self, parsed};
+use super::{AgentApi, Caller, ClientApi, CoreReply, Refused, Service};
 use privatix_base::clock;
 use privatix_domain::access::{self, AccessParts, Binding, Expect};
 use privatix_domain::billing::next_balance;
 use privatix_domain::code::Code;
-use privatix_domain::identity::PublicKey;
 use privatix_domain::status::{Effect, Event, Hold};
 use privatix_domain::template::{Template, Violation};
 use privatix_store::{ChannelRow, ProductRow, Txn};
@@ -54,16 +54,16 @@ impl Service {
         })?;
         Ok(CoreReply::Access(Box::new(message)))
     }
+}
 
-    /// The agent's newest access message for a channel, sealed to its client; made if the
+impl AgentApi {
+    /// The newest access message for a channel, sealed to its client; made if the
     /// product's config has changed since the last one.
     ///
     /// # Errors
     /// `ChannelNotFound`; `ProductNotReady` while no valid message can be made.
     pub async fn access_envelope(&self, key: ClientKey) -> Result<Value, Refused> {
-        let store = &self.inner.store;
-        let unknown = || Refused::new(Code::ChannelNotFound, "there is no such channel");
-        let mut txn = store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let channel = txn.channel_find(key).await?.ok_or_else(unknown)?;
         if let Some(envelope) = &channel.access
             && let Ok(envelope) = serde_json::from_str(envelope)
@@ -71,13 +71,13 @@ impl Service {
             return Ok(envelope);
         }
         let product = txn.product_get(channel.product).await?.ok_or_else(unknown)?;
-        let template = self.template(&channel.access_template).await?;
+        let template = self.core.template(&channel.access_template).await?;
         let template = template.ok_or_else(|| not_ready("its access template is unusable"))?;
         let message = self.compose(&product, &template, key, &channel.order_hash)?;
         let envelope = self.seal(&channel, &message)?;
         let text = envelope.to_string();
         txn.channel_set_access(key, channel.access_serial, Some(&text)).await?;
-        self.commit(txn).await?;
+        self.core.commit(txn).await?;
         Ok(envelope)
     }
 
@@ -92,7 +92,7 @@ impl Service {
         };
         // A system without randomness cannot go on; it would have failed at its first key.
         let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
-        access::seal(message, &binding, &to, &self.inner.identity, &mut rng)
+        access::seal(message, &binding, &to, &self.core.inner.identity, &mut rng)
             .map_err(|error| Refused::internal(&error))
     }
 
@@ -116,7 +116,7 @@ impl Service {
         channel: ClientKey,
         order_hash: &str,
     ) -> Result<Value, Refused> {
-        let settings = &self.inner.settings;
+        let settings = &self.own.settings;
         let params: BTreeMap<String, String> =
             serde_json::from_str(&product.config).unwrap_or_default();
         let endpoint =
@@ -125,7 +125,7 @@ impl Service {
             template_hash: template.hash(),
             nonce: Uuid::new_v4(),
             channel,
-            password: &self.inner.identity.password(channel, order_hash),
+            password: &self.core.inner.identity.password(channel, order_hash),
             payment_receiver_address: &format!("{}{PAYMENTS}", settings.exchange),
             service_endpoint_address: endpoint.unwrap_or_default(),
             additional_params: &params,
@@ -133,29 +133,29 @@ impl Service {
         template.validate(&message).map_err(|violations| not_ready(&all(&violations)))?;
         Ok(message)
     }
+}
 
-    /// The client: checks an envelope and keeps its message if it is newer than what is known.
+impl ClientApi {
+    /// Checks an envelope and keeps its message if it is newer than what is known.
     ///
     /// # Errors
     /// The code of the first check that failed.
     pub async fn access_received(&self, key: ClientKey, envelope: &Value) -> Result<(), Refused> {
-        let unknown = || Refused::new(Code::ChannelNotFound, "there is no such channel");
-        let channel = self.inner.store.channel_find(key).await?.ok_or_else(unknown)?;
-        let agent: PublicKey = channel.peer.parse().map_err(|error| Refused::internal(&error))?;
+        let channel = self.core.inner.store.channel_find(key).await?.ok_or_else(unknown)?;
         let noted = envelope.get("templateHash").and_then(Value::as_str).unwrap_or_default();
-        let template = self.template(noted).await?;
+        let template = self.core.template(noted).await?;
         let expect = Expect {
-            agent,
+            agent: stored::key(&channel)?,
             order_hash: &channel.order_hash,
             channel: key,
             last_serial: channel.access_serial,
         };
-        let opened = access::open(envelope, &expect, &self.inner.identity, |hash| {
+        let opened = access::open(envelope, &expect, &self.core.inner.identity, |hash| {
             template.filter(|template| template.hash() == hash)
         })
         .map_err(|error| Refused::because(error.code(), &error))?;
         self.check_payment_receiver(&channel, &opened.message).await?;
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let row = txn.channel_find(key).await?.ok_or_else(unknown)?;
         if row.access.is_some() && row.access_serial >= opened.serial {
             // The same again, or one that was overtaken on its way.
@@ -169,23 +169,21 @@ impl Service {
         } else {
             (Event::AccessReady, "access received")
         };
-        let state = self.apply(&mut txn, &row, event, why).await?;
+        let state = self.core.apply(&mut txn, &row, event, why).await?;
         if row.access.is_some() && !rests && state.status.allows_use() {
             txn.channel_command(key, Effect::Start, clock::unix_now()).await?;
         }
         self.wait_for_receipt(&mut txn, &row).await?;
-        self.commit(txn).await?;
+        self.core.commit(txn).await?;
         tracing::info!(channel = %key, serial = opened.serial, "access message received");
         Ok(())
     }
-}
 
-impl Service {
     /// A first login before the first cheque is there would be denied: the start of a channel that
     /// has to be paid for waits for the agent's receipt, but not for long.
     async fn wait_for_receipt(&self, txn: &mut Txn, before: &ChannelRow) -> Result<(), Refused> {
-        let terms = self.terms_of(&before.offering).await?;
-        let facts = txn.billing_get(before.id).await?.map(|row| self.client_facts(&row));
+        let terms = self.core.terms_of(&before.offering).await?;
+        let facts = txn.billing_get(before.id).await?.map(|row| self.facts(&row));
         let pays = facts.is_some_and(|facts| next_balance(&terms, &facts).is_some());
         if before.access.is_none() && pays {
             txn.channel_start_due(before.id, clock::unix_now() + RECEIPT_WITHIN).await?;
@@ -201,9 +199,9 @@ impl Service {
     ) -> Result<(), Refused> {
         let receiver = message.get("paymentReceiverAddress").and_then(Value::as_str);
         let receiver = receiver.unwrap_or_default();
-        let row = self.inner.store.offering_get(&channel.offering).await?;
+        let row = self.core.inner.store.offering_get(&channel.offering).await?;
         let row = row.ok_or_else(|| Refused::not_found("its offering"))?;
-        let allowed = self.inner.settings.allow_foreign_payment_receiver;
+        let allowed = self.own.settings.allow_foreign_payment_receiver;
         if allowed || parsed(&row)?.is_of_exchange(receiver) {
             return Ok(());
         }

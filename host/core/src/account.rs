@@ -1,29 +1,28 @@
-//! Accounts: what an agent says of a channel, and what its client learns from it. And the commands
-//! of either party's user. What users see is in [`super::view`].
+//! Accounts: what an agent says of a channel, and what its client learns from it.
 
 use std::collections::HashMap;
 
 use privatix_plugin_api::json::MAX_INTEGER;
-use privatix_plugin_api::manifest::Role;
-use privatix_plugin_api::message::{ClientKey, Status};
+use privatix_plugin_api::message::ClientKey;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::channel::unknown;
 use super::cheque::received;
-use super::offering::parsed;
-use super::{ChannelView, Refused, Service};
+use super::stored::{key, parsed};
+use super::{AgentApi, ClientApi, Refused};
 use privatix_base::clock;
 use privatix_domain::account::{self, Account};
-use privatix_domain::billing::admitted_usage;
+use privatix_domain::billing::{Thresholds, admitted_usage};
 use privatix_domain::cheque::{self, ChequeError, Expect};
 use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::order::{ChannelRequest, check_request};
 use privatix_domain::signed::{self, Kind};
-use privatix_domain::status::{Event, Hold};
-use privatix_store::{ChannelRow, Txn};
+use privatix_domain::status::{Event, Hold, has_ended, is_over};
+use privatix_store::Txn;
 
-/// A live channel that the client has to ask its agent about.
+/// A live channel that a client has to ask its agent about.
 #[derive(Debug, Clone)]
 pub struct Followed {
     /// The channel.
@@ -36,8 +35,8 @@ pub struct Followed {
     pub ended: bool,
 }
 
-impl Service {
-    /// The agent: whether a request about a channel comes from its client, now, and for the first
+impl AgentApi {
+    /// Whether a request about a channel comes from its client, now, and for the first
     /// time.
     ///
     /// # Errors
@@ -48,14 +47,13 @@ impl Service {
         channel: ClientKey,
         message: &Value,
     ) -> Result<(), Refused> {
-        self.only(Role::Agent)?;
-        let row = self.channel_row(channel).await?;
+        let row = self.core.channel_row(channel).await?;
         let client = key(&row)?;
         let now = clock::wall_now();
         let request = check_request(kind, message, &client, channel, now)
             .map_err(|error| Refused::because(error.code(), &error))?;
         let expires = now + 2 * ChannelRequest::TOLERANCE;
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let fresh = txn.nonce_use(&row.peer, &request.nonce.to_string(), expires, now).await?;
         txn.commit().await?;
         if fresh {
@@ -65,32 +63,22 @@ impl Service {
         }
     }
 
-    /// The client: a signed request about a channel.
-    ///
-    /// # Errors
-    /// Only what no message can hold.
-    pub fn request_make(&self, kind: Kind, channel: ClientKey) -> Result<Value, Refused> {
-        let request = ChannelRequest { channel, time: clock::wall_now(), nonce: Uuid::new_v4() };
-        signed::sign(kind, request, &self.inner.identity)
-            .map_err(|error| Refused::because(error.code(), &error))
-    }
-
-    /// The agent's signed account of a channel.
+    /// The signed account of a channel.
     ///
     /// # Errors
     /// `ChannelNotFound`.
     pub async fn account(&self, channel: ClientKey) -> Result<Value, Refused> {
         let account = self.account_now(channel).await?;
-        signed::sign(Kind::Account, account, &self.inner.identity)
+        signed::sign(Kind::Account, account, &self.core.inner.identity)
             .map_err(|error| Refused::because(error.code(), &error))
     }
 
-    pub(super) async fn account_now(&self, channel: ClientKey) -> Result<Account, Refused> {
-        let serial = self.channel_row(channel).await?.access_serial;
-        let mut rows = self.inner.store.billing_some(&[channel]).await?;
+    pub(crate) async fn account_now(&self, channel: ClientKey) -> Result<Account, Refused> {
+        let serial = self.core.channel_row(channel).await?.access_serial;
+        let mut rows = self.core.inner.store.billing_some(&[channel]).await?;
         let row = rows.pop().ok_or_else(unknown)?;
-        let terms = self.terms_of(&row.offering).await?;
-        let best = self.inner.store.cheque_get(channel).await?;
+        let terms = self.core.terms_of(&row.offering).await?;
+        let best = self.core.inner.store.cheque_get(channel).await?;
         Ok(Account {
             channel,
             status: row.state.status,
@@ -103,8 +91,20 @@ impl Service {
             best_cheque: best.and_then(|cheque| serde_json::from_str(&cheque.message).ok()),
         })
     }
+}
 
-    /// The client: takes in an account; returns whether there is a newer access message.
+impl ClientApi {
+    /// A signed request about a channel.
+    ///
+    /// # Errors
+    /// Only what no message can hold.
+    pub fn request_make(&self, kind: Kind, channel: ClientKey) -> Result<Value, Refused> {
+        let request = ChannelRequest { channel, time: clock::wall_now(), nonce: Uuid::new_v4() };
+        signed::sign(kind, request, &self.core.inner.identity)
+            .map_err(|error| Refused::because(error.code(), &error))
+    }
+
+    /// Takes in an account; returns whether there is a newer access message.
     ///
     /// # Errors
     /// The first check that failed.
@@ -113,7 +113,7 @@ impl Service {
         channel: ClientKey,
         message: &Value,
     ) -> Result<bool, Refused> {
-        let row = self.channel_row(channel).await?;
+        let row = self.core.channel_row(channel).await?;
         // Whether it is stale is only known where it is taken.
         let account = account::check(message, &key(&row)?, channel, 0)
             .map_err(|error| Refused::because(error.code(), &error))?;
@@ -123,16 +123,16 @@ impl Service {
             && !is_over(row.state.status))
     }
 
-    /// The client: keeps what the agent has signed in an account or a receipt, and does what follows.
+    /// Keeps what the agent has signed in an account or a receipt, and does what follows.
     ///
     /// # Errors
     /// `StaleAccount` for an older one than is known; `ChannelNotFound`.
-    pub(super) async fn account_taken(
+    pub(crate) async fn account_taken(
         &self,
         account: &Account,
         message: &Value,
     ) -> Result<(), Refused> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         // One that was made in the future, by a clock that has been set since, is no measure.
         let last = txn.account_time(account.channel).await?.min(clock::wall_now());
         account::check_time(account, last)
@@ -145,17 +145,17 @@ impl Service {
             txn.channel_start_due(account.channel, clock::unix_now()).await?;
         }
         let row = txn.channel_find(account.channel).await?.ok_or_else(unknown)?;
-        if account.status == Status::Terminated {
+        if has_ended(account.status) {
             txn.channel_peer_ended(account.channel).await?;
         }
         if is_over(account.status) && !is_over(row.state.status) {
             let why = account.end(row.deposit);
-            self.apply(&mut txn, &row, Event::Terminate, why).await?;
+            self.core.apply(&mut txn, &row, Event::Terminate, why).await?;
         }
-        Ok(self.commit(txn).await?)
+        Ok(self.core.commit(txn).await?)
     }
 
-    /// The client: takes a cheque for its own that it has forgotten and its agent shows, if it has
+    /// Takes a cheque for its own that it has forgotten and its agent shows, if it has
     /// signed it. Then it has forgotten usage as well.
     async fn remember_cheque(&self, txn: &mut Txn, account: &Account) -> Result<(), Refused> {
         let Some(message) = &account.best_cheque else { return Ok(()) };
@@ -164,7 +164,7 @@ impl Service {
         let known = txn.billing_get(channel).await?.ok_or_else(unknown)?;
         let expect = Expect {
             agent: &key(&row)?,
-            client: &self.inner.identity.public().signing,
+            client: &self.core.inner.identity.public().signing,
             channel,
             offering: &row.offering,
             deposit: row.deposit,
@@ -180,7 +180,7 @@ impl Service {
                 return Ok(());
             }
         };
-        let terms = self.terms_of(&row.offering).await?;
+        let terms = self.core.terms_of(&row.offering).await?;
         let balance = cheque.balance;
         let admitted = admitted_usage(&terms, account.cost, account.usage, balance);
         let forgotten = admitted.saturating_sub(known.usage);
@@ -188,40 +188,22 @@ impl Service {
             txn.billing_add_used(&[(channel, forgotten)], clock::unix_now()).await?;
         }
         txn.cheque_put(&received(&cheque, message)).await?;
-        self.mark(txn, channel, &terms, row.deposit, balance).await?;
+        txn.billing_set(channel, balance, Thresholds::of_client(&terms)).await?;
         let before = known.paid;
         tracing::warn!(%channel, balance, before, forgotten,
             "this host has forgotten a cheque that it has signed; the agent has shown it");
         Ok(())
     }
 
-    /// A user's command.
-    ///
-    /// # Errors
-    /// `ChannelNotFound`, `BadStatus`.
-    pub async fn channel_command(
-        &self,
-        channel: ClientKey,
-        event: Event,
-    ) -> Result<ChannelView, Refused> {
-        let reason = match event {
-            Event::Suspend => "suspended by the user",
-            Event::Resume => "resumed by the user",
-            _ => "terminated by the user",
-        };
-        self.channel_event(channel, event, reason).await?;
-        self.channel_view(channel).await
-    }
-
-    /// The channels a client asks its agents about.
+    /// The channels that agents are asked about.
     ///
     /// # Errors
     /// A database that fails.
     pub async fn channels_followed(&self) -> Result<Vec<Followed>, Refused> {
         let (mut followed, mut exchanges) = (Vec::new(), HashMap::new());
-        for row in self.inner.store.channel_followed().await? {
+        for row in self.core.inner.store.channel_followed().await? {
             if !exchanges.contains_key(&row.offering) {
-                let offering = self.inner.store.offering_get(&row.offering).await?;
+                let offering = self.core.inner.store.offering_get(&row.offering).await?;
                 let Some(offering) = offering else { continue };
                 exchanges.insert(row.offering.clone(), parsed(&offering)?.exchange);
             }
@@ -236,31 +218,13 @@ impl Service {
         Ok(followed)
     }
 
-    /// The client: the key of a channel's agent.
+    /// The key of a channel's agent.
     ///
     /// # Errors
     /// `ChannelNotFound`.
     pub async fn agent_of(&self, channel: ClientKey) -> Result<PublicKey, Refused> {
-        key(&self.channel_row(channel).await?)
+        key(&self.core.channel_row(channel).await?)
     }
-
-    pub(super) async fn channel_row(&self, channel: ClientKey) -> Result<ChannelRow, Refused> {
-        let found = self.inner.store.channel_find(channel).await?;
-        found.ok_or_else(unknown)
-    }
-}
-
-pub(super) fn is_over(status: Status) -> bool {
-    matches!(status, Status::Terminating | Status::Terminated)
-}
-
-/// The other party's key of a channel.
-pub(super) fn key(row: &ChannelRow) -> Result<PublicKey, Refused> {
-    row.peer.parse().map_err(|error| Refused::internal(&error))
-}
-
-pub(super) fn unknown() -> Refused {
-    Refused::new(Code::ChannelNotFound, "there is no such channel")
 }
 
 /// A cheque that the agent has is not sent any more; one that it has not, or has lost, is.

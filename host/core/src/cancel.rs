@@ -5,16 +5,16 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use privatix_plugin_api::manifest::Role;
 use serde_json::Value;
 
-use super::offering::parsed;
-use super::{OrderView, Refused, Service};
+use super::refusal::{cancelled, rejected};
+use super::stored::parsed;
+use super::{AgentApi, ClientApi, OrderView, Refused};
 use privatix_base::clock;
 use privatix_domain::code::Code;
 use privatix_domain::order::{OrderCancel, OrderRefusal, read_cancel};
 use privatix_domain::signed::{self, Kind};
-use privatix_store::{OrderRow, OrderState};
+use privatix_store::OrderState;
 
 /// So many cancellations of orders that have not come yet are remembered.
 const REMEMBERED: usize = 4096;
@@ -57,20 +57,19 @@ pub struct Cancelling {
     pub exchange: String,
 }
 
-impl Service {
-    /// The client: takes an order back that has no answer yet.
+impl ClientApi {
+    /// Takes an order back that has no answer yet.
     ///
     /// # Errors
     /// `NotFound`; `BadStatus` where the agent has accepted or refused it.
     pub async fn order_cancel(&self, hash: &str) -> Result<OrderView, Refused> {
-        self.only(Role::Client)?;
-        let hash = self.order_view(hash).await?.hash;
-        let mut txn = self.inner.store.begin().await?;
+        let hash = self.core.order_view(hash).await?.hash;
+        let mut txn = self.core.inner.store.begin().await?;
         let row = txn.order_get(&hash).await?.ok_or_else(|| Refused::not_found("the order"))?;
         match (row.state, row.cancelled_at) {
             (OrderState::Waiting, None) => {
                 txn.order_cancel(&hash, clock::unix_now()).await?;
-                self.commit(txn).await?;
+                self.core.commit(txn).await?;
                 self.progress_clear(&hash);
                 tracing::info!(order = hash, "order cancelled; the agent is told");
             }
@@ -85,27 +84,27 @@ impl Service {
                 return Err(Refused::new(Code::BadStatus, text));
             }
         }
-        self.order_view(&hash).await
+        self.core.order_view(&hash).await
     }
 
-    /// The client: the cancellations that its agents have to be told of.
+    /// The cancellations that its agents have to be told of.
     ///
     /// # Errors
     /// A database that fails.
     pub async fn orders_cancelling(&self) -> Result<Vec<Cancelling>, Refused> {
         let mut waiting = Vec::new();
-        for row in self.inner.store.order_waiting().await? {
+        for row in self.core.inner.store.order_waiting().await? {
             if row.cancelled_at.is_none() {
                 continue;
             }
-            let Some(offering) = self.inner.store.offering_get(&row.offering).await? else {
+            let Some(offering) = self.core.inner.store.offering_get(&row.offering).await? else {
                 continue;
             };
             let cancel = OrderCancel {
                 order: row.hash.clone(),
-                client_signing_key: self.inner.identity.public().signing,
+                client_signing_key: self.core.inner.identity.public().signing,
             };
-            let message = signed::sign(Kind::OrderCancel, cancel, &self.inner.identity)
+            let message = signed::sign(Kind::OrderCancel, cancel, &self.core.inner.identity)
                 .map_err(|error| Refused::because(error.code(), &error))?;
             let exchange = parsed(&offering)?.exchange;
             waiting.push(Cancelling { order: row.hash, message, exchange });
@@ -113,7 +112,7 @@ impl Service {
         Ok(waiting)
     }
 
-    /// The client: takes in the agent's answer to a cancellation.
+    /// Takes in the agent's answer to a cancellation.
     ///
     /// # Errors
     /// The first check that failed; then the agent is told again.
@@ -123,20 +122,21 @@ impl Service {
         }
         self.order_refused(order_hash, answer).await
     }
+}
 
-    /// The agent: takes an order back at its client's word. Returns the final answer: a signed
+impl AgentApi {
+    /// Takes an order back at its client's word. Returns the final answer: a signed
     /// refusal, or the reply that has made a channel of the order before.
     ///
     /// # Errors
     /// The first check that failed; `ForeignOrder`.
     pub async fn cancel_received(&self, message: &Value) -> Result<Value, Refused> {
-        self.only(Role::Agent)?;
         let cancel =
             read_cancel(message).map_err(|error| Refused::because(error.code(), &error))?;
         let client = cancel.client_signing_key.to_string();
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let Some(row) = txn.order_get(&cancel.order).await? else {
-            self.inner.cancelled.note(&cancel.order, &client);
+            self.own.cancelled.note(&cancel.order, &client);
             return self.cancelled_word(&cancel.order);
         };
         if row.client != client {
@@ -145,7 +145,7 @@ impl Service {
         if row.state == OrderState::Waiting {
             txn.order_cancel(&row.hash, clock::unix_now()).await?;
             txn.order_settle(&row.hash, OrderState::Rejected, None).await?;
-            self.commit(txn).await?;
+            self.core.commit(txn).await?;
             tracing::info!(order = row.hash, "the client cancelled its order");
             return self.cancelled_word(&row.hash);
         }
@@ -165,19 +165,7 @@ impl Service {
             code: refused.code.clone(),
             text: refused.text.clone(),
         };
-        signed::sign(Kind::OrderRefusal, refusal, &self.inner.identity)
+        signed::sign(Kind::OrderRefusal, refusal, &self.core.inner.identity)
             .map_err(|error| Refused::because(error.code(), &error))
     }
-}
-
-/// Why an order that is not taken any more was refused.
-pub(super) fn rejected(row: &OrderRow) -> Refused {
-    match row.cancelled_at {
-        Some(_) => cancelled(),
-        None => Refused::new(Code::OrderRejected, "the agent's operator has refused it"),
-    }
-}
-
-pub(super) fn cancelled() -> Refused {
-    Refused::new(Code::OrderCancelled, "the client has cancelled it")
 }

@@ -2,15 +2,18 @@
 
 use privatix_plugin_api::message::{ApiError, ClientKey, ErrorName, Status};
 
-use super::{Service, internal};
+use super::{AgentApi, Outbox, Refused, Service, internal};
 use privatix_base::clock::{self, UnixSeconds};
 use privatix_domain::back_off::back_off;
-use privatix_domain::status::{BadStatus, ChannelState, Event, Hold, transition};
+use privatix_domain::code::Code;
+use privatix_domain::status::{
+    BadStatus, ChannelState, Event, Hold, has_ended, is_at_rest, is_over, overdue, transition,
+};
 use privatix_store::{ChannelRow, StateChange, StoreError, Txn};
 
 /// Why an event was not applied.
 #[derive(Debug, thiserror::Error)]
-pub enum ChannelError {
+pub(crate) enum ChannelError {
     /// There is no such channel.
     #[error("no channel has the id {0}")]
     NotFound(ClientKey),
@@ -32,12 +35,58 @@ impl From<ChannelError> for ApiError {
     }
 }
 
-impl Service {
-    /// Applies an event to a channel and saves what follows.
+impl From<ChannelError> for Refused {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::NotFound(_) => Self::new(Code::ChannelNotFound, error),
+            ChannelError::BadStatus(_) => Self::new(Code::BadStatus, error),
+            ChannelError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl AgentApi {
+    /// The channel's client ends it; again, it changes nothing.
     ///
     /// # Errors
-    /// [`ChannelError`].
-    pub async fn channel_event(
+    /// `ChannelNotFound`.
+    pub async fn channel_ended(&self, channel: ClientKey) -> Result<(), Refused> {
+        match self.core.channel_event(channel, Event::Terminate, "ended by the client").await {
+            // It is ending already.
+            Ok(_) | Err(ChannelError::BadStatus(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Outbox {
+    /// Applies what is due by now: activations that took too long, faults that are forgiven.
+    ///
+    /// # Errors
+    /// [`StoreError`]; it is tried again with the next call.
+    pub async fn channels_tick(&self) -> Result<(), StoreError> {
+        let now = clock::unix_now();
+        for channel in self.core.inner.store.channel_overdue(now).await? {
+            let mut txn = self.core.inner.store.begin().await?;
+            let Some(row) = txn.channel_find(channel).await? else { continue };
+            // It may have changed since it was found.
+            let Some((event, reason)) = overdue(row.activate_by, row.fault_until, now) else {
+                continue;
+            };
+            match self.core.apply(&mut txn, &row, event, reason).await {
+                Ok(_) => self.core.commit(txn).await?,
+                Err(ChannelError::Store(error)) => return Err(error),
+                // Neither event is a user's command.
+                Err(error) => tracing::error!(%channel, %error, "a time-out was not applied"),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    /// Applies an event to a channel and saves what follows.
+    pub(crate) async fn channel_event(
         &self,
         channel: ClientKey,
         event: Event,
@@ -50,40 +99,20 @@ impl Service {
         Ok(state.status)
     }
 
-    /// Applies what is due by now: activations that took too long, faults that are forgiven.
-    ///
-    /// # Errors
-    /// [`StoreError`]; it is tried again with the next call.
-    pub async fn channels_tick(&self) -> Result<(), StoreError> {
-        let now = clock::unix_now();
-        for channel in self.inner.store.channel_overdue(now).await? {
-            let mut txn = self.inner.store.begin().await?;
-            let Some(row) = txn.channel_find(channel).await? else { continue };
-            let late = row.activate_by.is_some_and(|by| by <= now);
-            let (event, reason) = if late {
-                (Event::ActivationTimedOut, "not active in time")
-            } else {
-                (Event::HoldRemoved(Hold::Fault), "trying again")
-            };
-            match self.apply(&mut txn, &row, event, reason).await {
-                Ok(_) => self.commit(txn).await?,
-                Err(ChannelError::Store(error)) => return Err(error),
-                // Neither event is a user's command.
-                Err(error) => tracing::error!(%channel, %error, "a time-out was not applied"),
-            }
-        }
-        Ok(())
+    pub(crate) async fn channel_row(&self, channel: ClientKey) -> Result<ChannelRow, Refused> {
+        let found = self.inner.store.channel_find(channel).await?;
+        found.ok_or_else(unknown)
     }
 
     /// Commits, has deliverers look at the outbox, and billing at what has changed.
-    pub(super) async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
+    pub(crate) async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
         self.inner.attention.draw(txn.commit().await?);
         self.inner.outbox.send_modify(|count| *count += 1);
         Ok(())
     }
 
     /// Decides on an event and writes what follows into the transaction.
-    pub(super) async fn apply(
+    pub(crate) async fn apply(
         &self,
         txn: &mut Txn,
         channel: &ChannelRow,
@@ -108,11 +137,11 @@ impl Service {
         if (channel.state.status, state.status) == (Status::Activating, Status::Active) {
             txn.channel_start_needless(channel.id).await?;
         }
-        if matches!(state.status, Status::Suspended | Status::Terminated) {
+        if is_at_rest(state.status) {
             // Forced, or terminated from a status in which nobody was told.
             txn.session_close_open(channel.id, now).await?;
         }
-        if state.status == Status::Terminated && channel.peer_sealing.is_some() {
+        if has_ended(state.status) && channel.peer_sealing.is_some() {
             txn.offering_give_back(&channel.offering).await?;
         }
         tracing::info!(channel = %channel.id, from = %channel.state.status, to = %state.status,
@@ -134,6 +163,10 @@ impl Service {
     }
 }
 
+pub(super) fn unknown() -> Refused {
+    Refused::new(Code::ChannelNotFound, "there is no such channel")
+}
+
 /// When the hold `fault` is lifted, and how often in a row it has been set.
 fn fault(
     channel: &ChannelRow,
@@ -142,10 +175,9 @@ fn fault(
 ) -> (Option<UnixSeconds>, u32) {
     let (held, was_held) =
         (state.holds.contains(Hold::Fault), channel.state.holds.contains(Hold::Fault));
-    let over = matches!(state.status, Status::Terminating | Status::Terminated);
     match (held, was_held) {
         // Nothing will be tried again.
-        (true, _) if over => (None, channel.fault_count),
+        (true, _) if is_over(state.status) => (None, channel.fault_count),
         (true, false) => {
             let count = channel.fault_count.saturating_add(1);
             (Some(now + back_off(count).as_secs()), count)

@@ -1,18 +1,18 @@
 //! Cheques: taken by an agent, signed and sent by a client. A client keeps a cheque as unsent until
 //! its agent has signed for it, and nothing that an agent only says, unsigned, changes that.
 
-use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::ClientKey;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::account::{key, unknown};
+use super::channel::unknown;
 use super::list::ListQuery;
-use super::offering::{hash, parsed};
-use super::{Refused, Service};
+use super::stored::{fingerprint, hash, key, message, parsed};
+use super::{AgentApi, ClientApi, OperatorApi, Refused};
 use privatix_base::clock::{self, UnixSeconds};
 use privatix_domain::account::Account;
 use privatix_domain::back_off::soon;
+use privatix_domain::billing::Thresholds;
 use privatix_domain::cheque::{self, Bundle, Cheque, Expect, Receipt};
 use privatix_domain::code::Code;
 use privatix_domain::identity::PublicKey;
@@ -56,19 +56,19 @@ pub struct Retry {
 /// Cheques of one page with what they rest on; an offering alone may have 64 KiB.
 const BUNDLES: u32 = 100;
 
-impl Service {
-    /// The agent: takes a cheque, and looks at its channel at once. Returns the signed receipt.
+impl AgentApi {
+    /// Takes a cheque, and looks at its channel at once. Returns the signed receipt.
     ///
     /// # Errors
     /// The first check that failed; `ChannelNotFound`.
     pub async fn cheque_received(&self, message: &Value) -> Result<Value, Refused> {
-        self.only(Role::Agent)?;
         let refused = |error: cheque::ChequeError| Refused::because(error.code(), &error);
         let channel = cheque::read(message).map_err(refused)?.channel;
-        let row = self.channel_row(channel).await?;
-        let known = self.inner.store.billing_some(&[channel]).await?.pop().ok_or_else(unknown)?;
+        let row = self.core.channel_row(channel).await?;
+        let known =
+            self.core.inner.store.billing_some(&[channel]).await?.pop().ok_or_else(unknown)?;
         let expect = Expect {
-            agent: &self.inner.identity.public().signing,
+            agent: &self.core.inner.identity.public().signing,
             client: &key(&row)?,
             channel,
             offering: &row.offering,
@@ -83,7 +83,7 @@ impl Service {
         // It has just been shown by its client.
         let account = Account { best_cheque: None, ..self.account_now(channel).await? };
         let receipt = Receipt { cheque: hash(message)?, account };
-        signed::sign(Kind::Receipt, receipt, &self.inner.identity)
+        signed::sign(Kind::Receipt, receipt, &self.core.inner.identity)
             .map_err(|error| Refused::because(error.code(), &error))
     }
 
@@ -95,22 +95,25 @@ impl Service {
         message: &Value,
     ) -> Result<(), Refused> {
         let (channel, balance) = (row.id, cheque.balance);
-        let terms = self.terms_of(&row.offering).await?;
-        let mut txn = self.inner.store.begin().await?;
+        let terms = self.core.terms_of(&row.offering).await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let before = txn.billing_get(channel).await?.map_or(0, |known| known.paid);
         if balance > before {
             txn.cheque_put(&received(cheque, message)).await?;
-            self.mark(&mut txn, channel, &terms, row.deposit, balance).await?;
-            self.commit(txn).await?;
+            txn.billing_set(channel, balance, Thresholds::of_agent(&terms, row.deposit, balance))
+                .await?;
+            self.core.commit(txn).await?;
             tracing::info!(%channel, balance, before, "cheque received");
         }
-        let rows = self.inner.store.billing_some(&[channel]).await?;
+        let rows = self.core.inner.store.billing_some(&[channel]).await?;
         self.bill(rows).await?;
         Ok(())
     }
+}
 
-    /// The client: signs a balance and has it sent.
-    pub(super) async fn sign_cheque(
+impl ClientApi {
+    /// Signs a balance and has it sent.
+    pub(crate) async fn sign_cheque(
         &self,
         txn: &mut Txn,
         channel: ClientKey,
@@ -123,12 +126,12 @@ impl Service {
         };
         let cheque = Cheque {
             agent,
-            client: self.inner.identity.public().signing,
+            client: self.core.inner.identity.public().signing,
             channel,
             offering: row.offering,
             balance,
         };
-        let message = match signed::sign(Kind::Cheque, &cheque, &self.inner.identity) {
+        let message = match signed::sign(Kind::Cheque, &cheque, &self.core.inner.identity) {
             Ok(message) => message,
             Err(error) => {
                 tracing::error!(%channel, error = privatix_plugin_api::chain(&error), "no cheque was signed");
@@ -158,20 +161,20 @@ impl Service {
         Ok(())
     }
 
-    /// The client: the cheques that are to be sent by now, but none to some agents.
+    /// The cheques that are to be sent by now, but none to some agents.
     ///
     /// # Errors
     /// A database that fails.
     pub async fn cheques_due(&self, not_to: &[&str]) -> Result<Vec<DueCheque>, StoreError> {
-        self.inner.store.cheque_due(clock::unix_now(), not_to).await
+        self.core.inner.store.cheque_due(clock::unix_now(), not_to).await
     }
 
-    /// The client: where a channel's cheques go.
+    /// Where a channel's cheques go.
     ///
     /// # Errors
     /// `ChannelNotFound`, `AccessNotFound`.
     pub async fn payment_receiver(&self, channel: ClientKey) -> Result<String, Refused> {
-        let row = self.channel_row(channel).await?;
+        let row = self.core.channel_row(channel).await?;
         let missing = || Refused::new(Code::AccessNotFound, "the access message is not here yet");
         let access = row.access.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let access: Value = access.ok_or_else(missing)?;
@@ -179,14 +182,13 @@ impl Service {
         address.map(str::to_owned).ok_or_else(missing)
     }
 
-    /// The client: takes in the agent's receipt for a cheque.
+    /// Takes in the agent's receipt for a cheque.
     ///
     /// # Errors
     /// The first check that failed; then the cheque stays unsent.
     pub async fn receipt_received(&self, sent: &ChequeRow, receipt: &Value) -> Result<(), Refused> {
-        let row = self.channel_row(sent.channel).await?;
-        let cheque: Value =
-            serde_json::from_str(&sent.message).map_err(|error| Refused::internal(&error))?;
+        let row = self.core.channel_row(sent.channel).await?;
+        let cheque = message(&sent.message)?;
         let read = cheque::check_receipt(
             receipt,
             &key(&row)?,
@@ -198,7 +200,7 @@ impl Service {
         self.account_taken(&read.account, receipt).await
     }
 
-    /// The client: a cheque was not acknowledged; it is sent again later, or once an agent who is away
+    /// A cheque was not acknowledged; it is sent again later, or once an agent who is away
     /// is heard of.
     ///
     /// # Errors
@@ -209,7 +211,7 @@ impl Service {
         why: &str,
         away: bool,
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let Some(mut row) = txn.cheque_get(sent.channel).await? else { return Ok(()) };
         if row.due.is_none() {
             // An account has settled it meanwhile.
@@ -223,6 +225,19 @@ impl Service {
         txn.commit().await.map(drop)
     }
 
+    /// The agent's URL of a channel, where its account is asked for.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`.
+    pub async fn exchange_of(&self, channel: ClientKey) -> Result<String, Refused> {
+        let row = self.core.channel_row(channel).await?;
+        let offering = self.core.inner.store.offering_get(&row.offering).await?;
+        let offering = offering.ok_or_else(|| Refused::not_found("its offering"))?;
+        Ok(parsed(&offering)?.exchange)
+    }
+}
+
+impl OperatorApi {
     /// Cheques, newest first.
     ///
     /// # Errors
@@ -230,12 +245,11 @@ impl Service {
     pub async fn cheque_views(&self, query: &ListQuery) -> Result<Vec<ChequeView>, Refused> {
         let mut views = Vec::new();
         let page = query.by_channel(&["unsent", "acknowledged"])?;
-        for cheque in query.found(self.inner.store.cheque_page(page).await?)? {
-            let row = self.channel_row(cheque.channel).await?;
-            let peer = row.peer.parse::<PublicKey>().map(|key| key.fingerprint());
+        for cheque in query.found(self.core.inner.store.cheque_page(page).await?)? {
+            let row = self.core.channel_row(cheque.channel).await?;
             views.push(ChequeView {
                 channel: cheque.channel,
-                peer: peer.unwrap_or(row.peer),
+                peer: fingerprint(row.peer),
                 balance: cheque.balance,
                 deposit: row.deposit,
                 made_at: cheque.made_at,
@@ -255,14 +269,11 @@ impl Service {
         let page = query.by_channel(&[])?;
         let limit = page.limit.min(BUNDLES);
         let mut bundles = Vec::new();
-        let message = |text: &str| -> Result<Value, Refused> {
-            serde_json::from_str(text).map_err(|error| Refused::internal(&error))
-        };
         let gone = |what| Refused::not_found(format!("the cheque's {what}"));
-        for cheque in self.inner.store.cheque_after(page.after, limit).await? {
-            let row = self.channel_row(cheque.channel).await?;
-            let offering = self.inner.store.offering_get(&row.offering).await?;
-            let order = self.inner.store.order_get(&row.order_hash).await?;
+        for cheque in self.core.inner.store.cheque_after(page.after, limit).await? {
+            let row = self.core.channel_row(cheque.channel).await?;
+            let offering = self.core.inner.store.offering_get(&row.offering).await?;
+            let order = self.core.inner.store.order_get(&row.order_hash).await?;
             let order = order.ok_or_else(|| gone("order"))?;
             bundles.push(Bundle {
                 cheque: message(&cheque.message)?,
@@ -272,17 +283,6 @@ impl Service {
             });
         }
         Ok(bundles)
-    }
-
-    /// The agent's URL of a channel, where its account is asked for.
-    ///
-    /// # Errors
-    /// `ChannelNotFound`.
-    pub async fn exchange_of(&self, channel: ClientKey) -> Result<String, Refused> {
-        let row = self.channel_row(channel).await?;
-        let offering = self.inner.store.offering_get(&row.offering).await?;
-        let offering = offering.ok_or_else(|| Refused::not_found("its offering"))?;
-        Ok(parsed(&offering)?.exchange)
     }
 }
 

@@ -2,31 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ApiError, Done, ErrorName};
 
-use super::{Caller, CoreReply, Service, internal};
+use super::{AgentApi, Caller, CoreReply, Service, internal};
 use privatix_base::clock;
 use privatix_store::StoreError;
 
 /// The key that is not passed on but says where the agent is.
 const EXTERNAL_IP: &str = "externalIP";
 
-impl Service {
-    /// The agent: has all access messages made anew if what the configuration adds to them has
+impl AgentApi {
+    /// Has all access messages made anew if what the configuration adds to them has
     /// changed since the host ran last.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn settings_noted(&self) -> Result<(), StoreError> {
-        let settings = &self.inner.settings;
-        if settings.role != Role::Agent {
-            return Ok(());
-        }
+        let settings = &self.own.settings;
         let endpoint = settings.service_endpoint_address.as_deref().unwrap_or_default();
         let value = format!("{}\n{endpoint}", settings.exchange);
-        let products = self.inner.store.product_list().await?;
-        let mut txn = self.inner.store.begin().await?;
+        let products = self.core.inner.store.product_list().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         if txn.note_changed("access settings", &value).await? {
             for product in products {
                 txn.channel_reissue(product.id).await?;
@@ -35,7 +31,9 @@ impl Service {
         }
         txn.commit().await.map(drop)
     }
+}
 
+impl Service {
     pub(super) async fn set_product_config(
         &self,
         caller: &Caller,

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Refused, Service};
+use super::list::the_one;
+use super::{OperatorApi, Refused};
 use privatix_base::clock::{self, UnixSeconds};
 use privatix_store::{ProductRow, Store, TemplateRow, Trouble};
 
@@ -15,10 +16,10 @@ pub struct Inventory {
     store: Store,
 }
 
-impl Service {
+impl OperatorApi {
     /// The inventory of this host's database.
     pub fn inventory(&self) -> Inventory {
-        Inventory::new(self.inner.store.clone())
+        Inventory::new(self.core.inner.store.clone())
     }
 }
 
@@ -61,17 +62,7 @@ impl Inventory {
     /// # Errors
     /// `NotFound` where none or several begin with it.
     pub async fn template(&self, hash: &str) -> Result<TemplateView, Refused> {
-        let mut matching = self.store.template_list().await?;
-        matching.retain(|row| row.hash.starts_with(hash));
-        match (matching.pop(), matching.len()) {
-            (None, _) => {
-                Err(Refused::not_found(format!("no template's hash begins with {hash:?}")))
-            }
-            (Some(row), 0) => Ok(row.into()),
-            (Some(_), others) => {
-                Err(Refused::not_found(format!("{} templates begin with {hash:?}", others + 1)))
-            }
-        }
+        the_one("template", hash, self.store.template_like(hash).await?).map(TemplateView::from)
     }
 
     /// Switches a module off or on.

@@ -2,6 +2,9 @@
 //!
 //! Each call loads, decides in the domain, saves and answers; an answer means that it is on disk.
 //! A call reaches only channels of the calling product. Nothing here calls a module.
+//!
+//! Who puts a host together makes a [`Service`] and hands out its facades: [`Party`] (what only an
+//! agent or only a client does), [`ModuleApi`], [`OperatorApi`], [`Outbox`], [`Upkeep`].
 
 #![forbid(unsafe_code)]
 
@@ -22,11 +25,14 @@ mod money;
 mod offering;
 mod order;
 mod outbox;
+mod party;
 mod progress;
 mod refusal;
 mod refused;
 mod session;
+mod settings;
 mod steady;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -36,7 +42,6 @@ mod view;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use privatix_plugin_api::manifest::{Role, UsageReporting};
 use privatix_plugin_api::message::{
@@ -50,7 +55,6 @@ pub use self::account::Followed;
 use self::attention::Attention;
 pub use self::billing::Question;
 pub use self::cancel::Cancelling;
-pub use self::channel::ChannelError;
 pub use self::cheque::{ChequeView, Retry};
 pub use self::inventory::{Inventory, ProductView, TemplateView};
 pub use self::library::Standing;
@@ -60,8 +64,10 @@ pub use self::money::{AgentSaid, MoneyView};
 pub use self::offering::{Draft, OfferingPage, OfferingView, Source};
 pub use self::order::{OrderAnswer, OrderView};
 pub use self::outbox::Answer;
+pub use self::party::{AgentApi, ClientApi, OperatorApi, Outbox, Party, Upkeep};
 pub use self::progress::{Obstacle, Progress};
 pub use self::refused::Refused;
+pub use self::settings::{AgentSettings, ClientSettings, PartySettings, Settings};
 pub use self::token::{NewToken, Proof};
 use self::usage::UsageWriter;
 pub use privatix_store::Trouble;
@@ -69,9 +75,8 @@ pub use privatix_store::Trouble;
 pub use self::view::{ChangeView, ChannelView, SessionView};
 use privatix_base::clock;
 use privatix_base::condition::Seldom;
-use privatix_base::config::OrderPolicy;
 use privatix_base::logging::Flow;
-use privatix_domain::billing::{Terms, Tolerance};
+use privatix_domain::billing::Terms;
 use privatix_domain::identity::Identity;
 use privatix_domain::template::{Template, TemplateKind};
 use privatix_store::{ChannelRow, Fault, ProductUpsert, Store, StoreError, TemplateRow, Txn};
@@ -86,6 +91,7 @@ struct Inner {
     store: Store,
     identity: Identity,
     settings: Settings,
+    part: Part,
     usage: UsageWriter,
     templates: Mutex<HashMap<String, Arc<Template>>>,
     terms: Mutex<HashMap<String, Arc<Terms>>>,
@@ -94,45 +100,28 @@ struct Inner {
     forced: Mutex<HashMap<Uuid, u64>>,
     /// Reports of each product that were refused as they went backwards.
     backwards: Mutex<HashMap<Uuid, u64>>,
-    progress: progress::Notes,
-    cancelled: cancel::Early,
     clock: steady::Noted,
     tokens: token::Tokens,
     /// What is noted of reports that no session takes.
     dropped: Flow,
 }
 
-/// What the service is told before it starts.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// This party's side.
-    pub role: Role,
-    /// How long a started channel may take to become active.
-    pub activation_timeout: Duration,
-    /// By when after its order a channel's first payment has to be there; an agent ends it else.
-    pub first_payment_timeout: Duration,
-    /// The most that a channel may be used between two acknowledged reports, in smallest units.
-    pub max_unreported: u64,
-    /// An agent's URL as clients see it, without a path.
-    pub exchange: String,
-    /// Whose orders an agent accepts.
-    pub orders: OrderPolicy,
-    /// Signing keys of named clients, as text.
-    pub allowlist: Vec<String>,
-    /// Channels one client may have at a time.
-    pub max_channels_per_client: u32,
-    /// Orders one client may make in an hour.
-    pub max_orders_per_hour: u32,
-    /// Orders of one client that may wait for the operator.
-    pub max_waiting_orders_per_client: u32,
-    /// Orders that may wait for the operator; named clients may order beyond it.
-    pub max_waiting_orders: u32,
-    /// Told to clients instead of what a module found out.
-    pub service_endpoint_address: Option<String>,
-    /// Whether a client pays elsewhere than at the URL of the offering.
-    pub allow_foreign_payment_receiver: bool,
-    /// By how much an agent's meter may be above a client's own.
-    pub tolerance: Tolerance,
+/// What an agent has beside what both sides have.
+struct AgentPart {
+    settings: AgentSettings,
+    cancelled: cancel::Early,
+}
+
+/// What a client has beside what both sides have.
+struct ClientPart {
+    settings: ClientSettings,
+    progress: progress::Notes,
+}
+
+/// What this host has for its side; it decides for good which side that is.
+enum Part {
+    Agent(Arc<AgentPart>),
+    Client(Arc<ClientPart>),
 }
 
 /// Who this host is.
@@ -200,15 +189,25 @@ struct ClientPlace {
 }
 
 impl Service {
-    /// The Service API of one party on its database; has to be made on a runtime.
-    pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
+    /// The core of one party on its database; has to be made on a runtime.
+    pub fn new(store: Store, identity: Identity, settings: Settings, party: PartySettings) -> Self {
         let attention = Arc::<Attention>::default();
         let unreported = settings.max_unreported;
         let usage = UsageWriter::start(store.clone(), Arc::clone(&attention), unreported);
+        let part = match party {
+            PartySettings::Agent(settings) => {
+                Part::Agent(Arc::new(AgentPart { settings, cancelled: cancel::Early::default() }))
+            }
+            PartySettings::Client(settings) => Part::Client(Arc::new(ClientPart {
+                settings,
+                progress: progress::Notes::default(),
+            })),
+        };
         let inner = Inner {
             store,
             identity,
             settings,
+            part,
             usage,
             attention,
             templates: Mutex::default(),
@@ -216,40 +215,11 @@ impl Service {
             outbox: watch::Sender::new(0),
             forced: Mutex::default(),
             backwards: Mutex::default(),
-            progress: progress::Notes::default(),
-            cancelled: cancel::Early::default(),
             clock: steady::Noted::default(),
             tokens: token::Tokens::default(),
             dropped: Flow::default(),
         };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// Who this host is.
-    pub fn identity_view(&self) -> IdentityView {
-        let settings = &self.inner.settings;
-        let key = self.inner.identity.public().signing;
-        IdentityView {
-            role: settings.role,
-            signing_key: key.to_string(),
-            fingerprint: key.fingerprint(),
-            exchange: (settings.role == Role::Agent).then(|| settings.exchange.clone()),
-        }
-    }
-
-    /// This party's side.
-    pub fn role(&self) -> Role {
-        self.inner.settings.role
-    }
-
-    /// Registers a product and its templates; again, it changes nothing.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn register(&self, registration: Registration<'_>) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
-        self.register_in_txn(&mut txn, &registration).await?;
-        txn.commit().await.map(drop)
     }
 
     async fn register_in_txn(
@@ -270,7 +240,7 @@ impl Service {
         let product = ProductUpsert {
             id: registration.product,
             name: registration.name,
-            role: self.inner.settings.role.as_str(),
+            role: self.role().as_str(),
             version: registration.version,
             usage_reporting: reporting(registration.usage_reporting),
             access_template: registration.access.hash(),
@@ -307,6 +277,35 @@ impl Service {
                 );
                 Ok(None)
             }
+        }
+    }
+}
+
+impl Upkeep {
+    /// Registers a product and its templates; again, it changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn register(&self, registration: Registration<'_>) -> Result<(), StoreError> {
+        let mut txn = self.core.inner.store.begin().await?;
+        self.core.register_in_txn(&mut txn, &registration).await?;
+        txn.commit().await.map(drop)
+    }
+}
+
+impl OperatorApi {
+    /// Who this host is.
+    pub fn identity(&self) -> IdentityView {
+        let key = self.core.inner.identity.public().signing;
+        let (role, exchange) = match &self.party {
+            Party::Agent(agent) => (Role::Agent, Some(agent.own.settings.exchange.clone())),
+            Party::Client(_) => (Role::Client, None),
+        };
+        IdentityView {
+            role,
+            signing_key: key.to_string(),
+            fingerprint: key.fingerprint(),
+            exchange,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::{Registration, Service};
+use super::{Registration, Upkeep};
 use privatix_base::clock;
 use privatix_domain::suspects::{self, CRASH_WINDOW, CRASHES, End, Note, Verdict};
 use privatix_store::{LibraryRow, QuarantineRow, StepRow, StoreError, Txn};
@@ -23,14 +23,14 @@ pub struct Standing {
     pub owner: Option<String>,
 }
 
-impl Service {
+impl Upkeep {
     /// The host begins to run. If the last run did not end in order, libraries that were coming up by
     /// then are judged. `boot` names this run of the machine, `words` are the last of the run before.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn run_begun(&self, boot: &str, words: &str) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let before = txn.note_take(RUNNING).await?;
         txn.note_changed(RUNNING, boot).await?;
         let steps = txn.library_steps_take().await?;
@@ -61,11 +61,11 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn run_ended(&self) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         txn.note_take(RUNNING).await?;
         txn.library_steps_take().await?;
         // It may have been set since all channels were looked at.
-        self.clock_note(&mut txn).await?;
+        self.core.clock_note(&mut txn).await?;
         txn.commit().await.map(drop)
     }
 
@@ -80,8 +80,8 @@ impl Service {
         library: &str,
         step: &str,
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
-        self.register_in_txn(&mut txn, &registration).await?;
+        let mut txn = self.core.inner.store.begin().await?;
+        self.core.register_in_txn(&mut txn, &registration).await?;
         txn.library_step(registration.name, library, step, clock::unix_now()).await?;
         txn.commit().await.map(drop)
     }
@@ -97,7 +97,7 @@ impl Service {
         library: &str,
         step: &str,
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin_note().await?;
+        let mut txn = self.core.inner.store.begin_note().await?;
         txn.library_step(module, library, step, clock::unix_now()).await?;
         txn.commit().await.map(drop)
     }
@@ -112,7 +112,7 @@ impl Service {
         library: &str,
         up: bool,
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin_note().await?;
+        let mut txn = self.core.inner.store.begin_note().await?;
         txn.library_step_done(module).await?;
         if up {
             txn.library_up(library, module, clock::unix_now()).await?;
@@ -125,7 +125,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn library_record(&self, library: &str) -> Result<LibraryRow, StoreError> {
-        self.inner.store.library_get(library).await
+        self.core.inner.store.library_get(library).await
     }
 
     /// Why a library is set aside, if it is. Another version of the host gives it another try.
@@ -133,7 +133,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn quarantined(&self, library: &str) -> Result<Option<QuarantineRow>, StoreError> {
-        let row = self.inner.store.quarantine_get(library).await?;
+        let row = self.core.inner.store.quarantine_get(library).await?;
         Ok(row.filter(|row| row.host_version == env!("CARGO_PKG_VERSION")))
     }
 
@@ -146,12 +146,25 @@ impl Service {
         module: &str,
         product: Option<Uuid>,
     ) -> Result<Standing, StoreError> {
-        let disabled = self.inner.store.module_disabled(module).await?.is_some();
+        let disabled = self.core.inner.store.module_disabled(module).await?.is_some();
         let owner = match product {
-            Some(product) => self.inner.store.product_get(product).await?,
+            Some(product) => self.core.inner.store.product_get(product).await?,
             None => None,
         };
         Ok(Standing { disabled, owner: owner.map(|product| product.name) })
+    }
+
+    /// Ends the sessions that were measured by a process of this host that is no more, at their last
+    /// marks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sessions_recovered(&self) -> Result<(), StoreError> {
+        let mut txn = self.core.inner.store.begin().await?;
+        for session in txn.session_measured().await? {
+            txn.session_close_as_known(session, clock::unix_now()).await?;
+        }
+        self.core.commit(txn).await
     }
 }
 

@@ -5,7 +5,7 @@ use privatix_plugin_api::message::{ClientKey, SessionId, Status};
 use serde::{Deserialize, Serialize};
 
 use super::Refused;
-use privatix_store::Page;
+use privatix_store::{Alike, Page};
 
 /// The most entries of one reply.
 pub const MAX_PAGE: u32 = 1000;
@@ -59,6 +59,17 @@ impl ListQuery {
 
 fn unknown(after: &str) -> Refused {
     Refused::not_found(format!("the list has no entry {after:?} to go on after"))
+}
+
+/// The one row whose hash begins with a text, as a person writes it. `what` names such rows.
+pub(super) fn the_one<T>(what: &str, beginning: &str, found: Alike<T>) -> Result<T, Refused> {
+    match (found.first, found.number) {
+        (Some(row), 1) => Ok(row),
+        (None, _) => Err(Refused::not_found(format!("no {what}'s hash begins with {beginning:?}"))),
+        (Some(_), number) => {
+            Err(Refused::not_found(format!("{number} {what}s begin with {beginning:?}")))
+        }
+    }
 }
 
 /// The statuses of channels.

@@ -1,15 +1,15 @@
 //! The money of a channel as its user sees it.
 
-use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde::{Deserialize, Serialize};
 
 use super::cheque::{Retry, retry};
-use super::{Refused, Service};
+use super::{ClientApi, OperatorApi, Party, Refused};
 use privatix_base::clock::{self, UnixSeconds};
 use privatix_domain::account::Account;
 use privatix_domain::billing::{self, Dispute, Outlook};
 use privatix_domain::offering::UnitType;
+use privatix_domain::status::has_ended;
 use privatix_store::BillingRow;
 
 /// What a channel's use costs and what is paid for it, in the smallest unit of money.
@@ -70,18 +70,18 @@ pub struct DisputeView {
     pub bound: u64,
 }
 
-impl Service {
+impl OperatorApi {
     /// The money of a channel: what is known of it in one row. What was said and sent is added by
-    /// [`Service::money_in_full`].
+    /// [`OperatorApi::money_in_full`].
     pub(super) async fn money(&self, row: &BillingRow) -> Result<Option<MoneyView>, Refused> {
-        let Some(terms) = self.terms(&row.offering).await? else { return Ok(None) };
-        let facts = self.client_facts(row);
-        let (outlook, dispute) = match self.role() {
-            Role::Agent if row.state.status == Status::Terminated => (Vec::new(), None),
-            Role::Agent => {
-                (billing::agent_outlook(&terms, &self.agent_facts(row), clock::unix_now()), None)
+        let Some(terms) = self.core.terms(&row.offering).await? else { return Ok(None) };
+        let (outlook, dispute) = match &self.party {
+            Party::Agent(_) if has_ended(row.state.status) => (Vec::new(), None),
+            Party::Agent(agent) => {
+                (billing::agent_outlook(&terms, &agent.facts(row), clock::unix_now()), None)
             }
-            Role::Client => {
+            Party::Client(client) => {
+                let facts = client.facts(row);
                 (billing::client_outlook(&terms, &facts), billing::dispute(&terms, &facts))
             }
         };
@@ -106,17 +106,19 @@ impl Service {
         row: &BillingRow,
     ) -> Result<Option<MoneyView>, Refused> {
         let mut view = self.money(row).await?;
-        if let (Some(view), Role::Client) = (&mut view, self.role()) {
-            view.agent = self.agent_said(row.id).await?;
-            if let Some(cheque) = self.inner.store.cheque_get(row.id).await? {
+        if let (Some(view), Party::Client(client)) = (&mut view, &self.party) {
+            view.agent = client.agent_said(row.id).await?;
+            if let Some(cheque) = self.core.inner.store.cheque_get(row.id).await? {
                 (view.unsent, view.retry) = (cheque.due.is_some(), retry(&cheque));
             }
         }
         Ok(view)
     }
+}
 
+impl ClientApi {
     async fn agent_said(&self, channel: ClientKey) -> Result<Option<AgentSaid>, Refused> {
-        let Some(text) = self.inner.store.account_get(channel).await? else { return Ok(None) };
+        let Some(text) = self.core.inner.store.account_get(channel).await? else { return Ok(None) };
         let account: Account =
             serde_json::from_str(&text).map_err(|error| Refused::internal(&error))?;
         Ok(Some(AgentSaid {

@@ -11,11 +11,11 @@ use privatix_plugin_api::message::{ClientKey, SessionId, Status, StopReason};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::Service;
 use super::channel::ChannelError;
+use super::{ClientApi, Outbox, Service};
 use privatix_base::clock::{self, UnixSeconds};
 use privatix_domain::present::clip;
-use privatix_domain::status::Event;
+use privatix_domain::status::{Event, stop_reason};
 use privatix_store::{ChannelRow, PendingCommand, StoreError, Txn};
 
 /// How often a module is told to stop before its silence counts as an answer.
@@ -50,10 +50,10 @@ pub enum Answer {
     NoModule,
 }
 
-impl Service {
+impl Outbox {
     /// Changes whenever there may be something new to tell.
-    pub fn outbox(&self) -> watch::Receiver<u64> {
-        self.inner.outbox.subscribe()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.core.inner.outbox.subscribe()
     }
 
     /// What is to be told by now.
@@ -61,7 +61,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn commands(&self) -> Result<Vec<PendingCommand>, StoreError> {
-        self.inner.store.channel_commands(clock::unix_now()).await
+        self.core.inner.store.channel_commands(clock::unix_now()).await
     }
 
     /// Puts off starts for which there is no module now.
@@ -72,7 +72,7 @@ impl Service {
         if commands.is_empty() {
             return Ok(());
         }
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let due = clock::unix_now() + WITHOUT_MODULE;
         for command in commands {
             txn.channel_command_later(command.channel, command.number, due).await?;
@@ -90,14 +90,14 @@ impl Service {
         command: &PendingCommand,
         answer: Answer,
     ) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let outcome = if command.start {
             self.started(&mut txn, command, answer).await
         } else {
             self.stopped(&mut txn, command, answer).await
         };
         match outcome {
-            Ok(()) => self.commit(txn).await,
+            Ok(()) => self.core.commit(txn).await,
             Err(ChannelError::Store(error)) => Err(error),
             // The channel is gone or over: nothing is left to be told.
             Err(error) => {
@@ -122,7 +122,7 @@ impl Service {
         match answer {
             _ if !newest => {}
             Answer::Ready => {
-                self.apply(txn, &row, Event::Ready, "started").await?;
+                self.core.apply(txn, &row, Event::Ready, "started").await?;
             }
             Answer::Failed(why) => self.start_failed(txn, &row, &why).await?,
             Answer::Later | Answer::Told | Answer::Stopped | Answer::NoModule => {}
@@ -139,7 +139,7 @@ impl Service {
     ) -> Result<(), ChannelError> {
         tracing::warn!(channel = %row.id, why, "start failed");
         let reason = format!("start failed: {}", clip(why));
-        self.apply(txn, row, Event::StartFailed, &reason).await.map(drop)
+        self.core.apply(txn, row, Event::StartFailed, &reason).await.map(drop)
     }
 
     async fn stopped(
@@ -163,22 +163,18 @@ impl Service {
         // It may have arrived by `StopSession`, which left the command to be told.
         let awaited = matches!(row.state.status, Status::Suspending | Status::Terminating);
         if clean || !awaited {
-            self.apply(txn, &row, Event::Stopped, "stopped").await?;
+            self.core.apply(txn, &row, Event::Stopped, "stopped").await?;
             return Ok(());
         }
         tracing::error!(channel = %command.channel, "forced: the module did not stop the channel");
-        *self.forced_counts().entry(row.product).or_default() += 1;
-        self.apply(txn, &row, Event::Stopped, "forced: the module did not stop it").await?;
+        *self.core.forced_counts().entry(row.product).or_default() += 1;
+        self.core.apply(txn, &row, Event::Stopped, "forced: the module did not stop it").await?;
         Ok(())
     }
 
     /// How many channels of a product had to be stopped by force since this process began.
     pub fn forced(&self, product: Uuid) -> u64 {
-        self.forced_counts().get(&product).copied().unwrap_or(0)
-    }
-
-    fn forced_counts(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
-        self.inner.forced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.forced_counts().get(&product).copied().unwrap_or(0)
     }
 
     /// Has a module told of every channel it should be serving, after it has come up.
@@ -186,7 +182,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn served_channels(&self, product: Uuid) -> Result<Vec<ClientKey>, StoreError> {
-        self.inner.store.channel_served(product).await
+        self.core.inner.store.channel_served(product).await
     }
 
     /// The channels of a product that its module has answered for: it said that it serves them.
@@ -194,7 +190,81 @@ impl Service {
     /// # Errors
     /// [`StoreError`].
     pub async fn started_channels(&self, product: Uuid) -> Result<Vec<ClientKey>, StoreError> {
-        self.inner.store.channel_started(product).await
+        self.core.inner.store.channel_started(product).await
+    }
+
+    /// A module can be told from now on: the stops that were put off for want of one are due.
+    ///
+    /// # Errors
+    /// [`StoreError`]; they are told when they would have been.
+    pub async fn routed(&self, product: Uuid) -> Result<(), StoreError> {
+        let mut txn = self.core.inner.store.begin().await?;
+        txn.channel_stops_due(product, clock::unix_now()).await?;
+        self.core.commit(txn).await
+    }
+
+    /// Notes how a module that has just come up answered `start` for a channel it should serve.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replayed(&self, channel: ClientKey, answer: Answer) -> Result<(), StoreError> {
+        let mut txn = self.core.inner.store.begin().await?;
+        let Some(row) = txn.channel_find(channel).await? else { return Ok(()) };
+        let outcome = match answer {
+            Answer::Ready => {
+                self.core.apply(&mut txn, &row, Event::Ready, "started").await.map(drop)
+            }
+            // Without effect where it is to be stopped by now.
+            Answer::Failed(why) => self.start_failed(&mut txn, &row, &why).await,
+            Answer::Later | Answer::Told | Answer::Stopped | Answer::NoModule => Ok(()),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(ChannelError::Store(error)) => return Err(error),
+            Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
+        }
+        self.core.commit(txn).await
+    }
+
+    /// The open sessions of a product.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_sessions(&self, product: Uuid) -> Result<Vec<SessionId>, StoreError> {
+        self.core.open_sessions(product).await
+    }
+
+    /// Closes those of the earlier sessions of a product whose channels its module does not serve
+    /// now, at their last known usage. Sessions that were opened since are the module's own affair.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn close_unserved(
+        &self,
+        product: Uuid,
+        served: &[ClientKey],
+        earlier: &[SessionId],
+    ) -> Result<(), StoreError> {
+        self.core.close_unserved(product, served, earlier).await
+    }
+
+    /// How many usage reports of a product were refused since this process began, because they said
+    /// less than the ones before.
+    pub fn backwards(&self, product: Uuid) -> u64 {
+        self.core.backwards(product)
+    }
+}
+
+impl ClientApi {
+    /// Changes whenever there may be something new to say to an agent.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.core.inner.outbox.subscribe()
+    }
+}
+
+impl Service {
+    fn forced_counts(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
+        self.inner.forced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has all of a product told again to a program that has just connected; what it serves of
@@ -218,10 +288,8 @@ impl Service {
             let row = txn.channel_find(*channel).await?.filter(|row| row.product == product);
             match row.map(|row| row.state.status) {
                 Some(status) if status.allows_use() => {}
-                Some(Status::Pending | Status::Suspending | Status::Suspended) => {
-                    strays.push((*channel, StopReason::Suspended));
-                }
-                _ => strays.push((*channel, StopReason::Terminated)),
+                Some(status) => strays.push((*channel, stop_reason(status))),
+                None => strays.push((*channel, StopReason::Terminated)),
             }
         }
         txn.channel_replay(product, clock::unix_now()).await?;
@@ -229,52 +297,12 @@ impl Service {
         Ok(strays)
     }
 
-    /// A module can be told from now on: the stops that were put off for want of one are due.
-    ///
-    /// # Errors
-    /// [`StoreError`]; they are told when they would have been.
-    pub async fn routed(&self, product: Uuid) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
-        txn.channel_stops_due(product, clock::unix_now()).await?;
-        self.commit(txn).await
-    }
-
-    /// Notes how a module that has just come up answered `start` for a channel it should serve.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn replayed(&self, channel: ClientKey, answer: Answer) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
-        let Some(row) = txn.channel_find(channel).await? else { return Ok(()) };
-        let outcome = match answer {
-            Answer::Ready => self.apply(&mut txn, &row, Event::Ready, "started").await.map(drop),
-            // Without effect where it is to be stopped by now.
-            Answer::Failed(why) => self.start_failed(&mut txn, &row, &why).await,
-            Answer::Later | Answer::Told | Answer::Stopped | Answer::NoModule => Ok(()),
-        };
-        match outcome {
-            Ok(()) => {}
-            Err(ChannelError::Store(error)) => return Err(error),
-            Err(error) => tracing::error!(%channel, %error, "an answer had no effect"),
-        }
-        self.commit(txn).await
-    }
-
-    /// The open sessions of a product.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn open_sessions(&self, product: Uuid) -> Result<Vec<SessionId>, StoreError> {
+    pub(crate) async fn open_sessions(&self, product: Uuid) -> Result<Vec<SessionId>, StoreError> {
         let open = self.inner.store.session_open(product).await?;
         Ok(open.into_iter().map(|(session, _)| session).collect())
     }
 
-    /// Closes those of the earlier sessions of a product whose channels its module does not serve
-    /// now, at their last known usage. Sessions that were opened since are the module's own affair.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn close_unserved(
+    pub(crate) async fn close_unserved(
         &self,
         product: Uuid,
         served: &[ClientKey],

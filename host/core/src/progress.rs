@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::Service;
+use super::{ClientApi, Part, Service};
 use privatix_base::clock::{self, UnixSeconds};
 
 /// What was the matter at the last attempt.
@@ -41,24 +41,30 @@ pub struct Progress {
 pub(super) struct Notes(Mutex<HashMap<String, Progress>>);
 
 impl Notes {
-    pub(super) fn get(&self, of: &str) -> Option<Progress> {
-        self.lock().get(of).cloned()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Progress>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Service {
+impl ClientApi {
     /// Notes what keeps an order, by its hash, or a channel, by its id.
     pub fn progress_note(&self, of: &str, obstacle: Obstacle, text: String) {
         let progress = Progress { obstacle, text, at: clock::unix_now() };
-        self.inner.progress.lock().insert(of.to_owned(), progress);
+        self.own.progress.lock().insert(of.to_owned(), progress);
     }
 
     /// Nothing keeps it any more.
     pub fn progress_clear(&self, of: &str) {
-        self.inner.progress.lock().remove(of);
+        self.own.progress.lock().remove(of);
+    }
+}
+
+impl Service {
+    /// What keeps an order or a channel; nothing keeps those of an agent.
+    pub(crate) fn progress_of(&self, of: &str) -> Option<Progress> {
+        match &self.inner.part {
+            Part::Agent(_) => None,
+            Part::Client(own) => own.progress.lock().get(of).cloned(),
+        }
     }
 }

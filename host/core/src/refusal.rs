@@ -4,15 +4,15 @@
 use privatix_plugin_api::json;
 use serde_json::Value;
 
-use super::{Refused, Service};
-use privatix_domain::code::Retry;
+use super::{AgentApi, ClientApi, Refused};
+use privatix_domain::code::{Code, Retry};
 use privatix_domain::identity::PublicKey;
 use privatix_domain::order::{OrderRefusal, check_refusal};
 use privatix_domain::signed::{self, Kind};
 use privatix_store::{OrderRow, OrderState};
 
-impl Service {
-    /// The agent: its signed word on an order that it will never take; nothing where the same
+impl AgentApi {
+    /// The signed word on an order that it will never take; nothing where the same
     /// order may be taken later, or has no hash to sign.
     pub fn order_refusal(&self, order: &Value, refused: &Refused) -> Option<Value> {
         if refused.code.retry() != Retry::Never || !order.is_object() {
@@ -23,15 +23,17 @@ impl Service {
             code: refused.code.clone(),
             text: refused.text.clone(),
         };
-        signed::sign(Kind::OrderRefusal, refusal, &self.inner.identity).ok()
+        signed::sign(Kind::OrderRefusal, refusal, &self.core.inner.identity).ok()
     }
+}
 
-    /// The client: gives up an order that its agent has refused for good.
+impl ClientApi {
+    /// Gives up an order that its agent has refused for good.
     ///
     /// # Errors
     /// The first check that failed; then the order goes on.
     pub async fn order_refused(&self, order_hash: &str, message: &Value) -> Result<(), Refused> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let gone = || Refused::not_found("the order or its offering");
         let row = txn.order_get(order_hash).await?.ok_or_else(gone)?;
         let offering = txn.offering_get(&row.offering).await?.ok_or_else(gone)?;
@@ -42,7 +44,7 @@ impl Service {
         if row.state == OrderState::Waiting {
             let text = message.to_string();
             txn.order_settle(order_hash, OrderState::Rejected, Some(&text)).await?;
-            self.commit(txn).await?;
+            self.core.commit(txn).await?;
             self.progress_clear(order_hash);
             let OrderRefusal { code, text, .. } = refusal;
             let refused = Refused { code, text }.clipped();
@@ -60,4 +62,16 @@ impl Service {
 pub(super) fn reason(row: &OrderRow) -> Option<Refused> {
     let reply = row.reply.as_deref().filter(|_| row.state == OrderState::Rejected)?;
     serde_json::from_str(reply).ok().map(Refused::clipped)
+}
+
+/// Why an order that is not taken any more was refused.
+pub(super) fn rejected(row: &OrderRow) -> Refused {
+    match row.cancelled_at {
+        Some(_) => cancelled(),
+        None => Refused::new(Code::OrderRejected, "the agent's operator has refused it"),
+    }
+}
+
+pub(super) fn cancelled() -> Refused {
+    Refused::new(Code::OrderCancelled, "the client has cancelled it")
 }

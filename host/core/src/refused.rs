@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::channel::ChannelError;
 use privatix_base::condition::Seldom;
 use privatix_domain::code::Code;
 use privatix_domain::foreign::AnyCode;
@@ -67,15 +66,5 @@ impl From<StoreError> for Refused {
         static FAILED: Seldom = Seldom::new("requests fail");
         super::log(&error, &FAILED);
         Self::without_details()
-    }
-}
-
-impl From<ChannelError> for Refused {
-    fn from(error: ChannelError) -> Self {
-        match error {
-            ChannelError::NotFound(_) => Self::new(Code::ChannelNotFound, error),
-            ChannelError::BadStatus(_) => Self::new(Code::BadStatus, error),
-            ChannelError::Store(error) => error.into(),
-        }
     }
 }

@@ -111,9 +111,7 @@ impl Service {
         }
     }
 
-    /// How many usage reports of a product were refused since this process began, because they said
-    /// less than the ones before.
-    pub fn backwards(&self, product: Uuid) -> u64 {
+    pub(crate) fn backwards(&self, product: Uuid) -> u64 {
         self.backwards_counts().get(&product).copied().unwrap_or(0)
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::Service;
+use super::{Service, Upkeep};
 use privatix_base::clock;
 use privatix_store::{StoreError, Txn};
 
@@ -17,14 +17,14 @@ const NOTEWORTHY: i64 = 2;
 #[derive(Default)]
 pub(super) struct Noted(AtomicI64);
 
-impl Service {
+impl Upkeep {
     /// At the start: the host's time begins with the wall clock. Where that was set while the host ran
     /// last, what was written then is moved along, so that every span stays as long as it is.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn clock_followed(&self) -> Result<(), StoreError> {
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         let noted = txn.note_take(NOTE).await?.and_then(|text| text.parse::<i64>().ok());
         if let Some(by) = noted.filter(|by| *by != 0) {
             // What is later than the last run could have written is of another time altogether.
@@ -34,9 +34,11 @@ impl Service {
         }
         txn.commit().await.map(drop)
     }
+}
 
+impl Service {
     /// Notes how far the wall clock is from the host's time, where that has changed.
-    pub(super) async fn clock_note(&self, txn: &mut Txn) -> Result<(), StoreError> {
+    pub(crate) async fn clock_note(&self, txn: &mut Txn) -> Result<(), StoreError> {
         let offset = clock::offset();
         let noted = self.inner.clock.0.load(Ordering::Relaxed);
         if offset.saturating_sub(noted).abs() < NOTEWORTHY {

@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{ModuleApi, Refused, Service};
+use super::{ModuleApi, OperatorApi, Refused, Service};
 use privatix_base::clock;
 use privatix_store::StoreError;
 
@@ -87,27 +87,29 @@ impl ModuleApi {
     }
 }
 
-impl Service {
+impl OperatorApi {
     /// Makes a token for the product of a module; the one before is void from then on.
     ///
     /// # Errors
     /// `NotFound` where no such module has been registered.
     pub async fn token_make(&self, module: &str) -> Result<NewToken, Refused> {
-        let product = self.product_named(module).await?.id;
+        let product = self.core.product_named(module).await?.id;
         let mut secret = [0; 32];
         // A system without randomness cannot go on; it would have failed at its first key.
         rand_core::UnwrapErr(getrandom::SysRng).fill_bytes(&mut secret);
         let token = URL_SAFE_NO_PAD.encode(secret);
-        let mut txn = self.inner.store.begin().await?;
+        let mut txn = self.core.inner.store.begin().await?;
         txn.token_set(product, &hash(&token), clock::unix_now()).await?;
         txn.commit().await?;
-        let tokens = &self.inner.tokens;
+        let tokens = &self.core.inner.tokens;
         *tokens.known.write().unwrap_or_else(PoisonError::into_inner) = None;
         tokens.changed.send_modify(|count| *count += 1);
         tracing::info!(module, "a new token was made; the one before is void");
         Ok(NewToken { token })
     }
+}
 
+impl Service {
     async fn tokens(&self) -> Result<Arc<Vec<Proof>>, StoreError> {
         let tokens = &self.inner.tokens;
         let known = tokens.known.read().unwrap_or_else(PoisonError::into_inner).clone();

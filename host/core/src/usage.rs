@@ -182,7 +182,7 @@ impl Changes {
 /// What the channel has used in all of its sessions.
 fn channel_usage(target: &ReportTarget) -> u64 {
     let open = if target.stopped_at.is_some() { 0 } else { target.account.usage };
-    target.used.saturating_add(open)
+    usage::of_channel(target.used, open)
 }
 
 /// How much may be used beyond what is reported now; see [`privatix_domain::billing::Bounds`].

@@ -1,23 +1,22 @@
-//! Channels and sessions as their users see them.
+//! Channels and sessions as their users see them, and the commands of these users.
 
 use std::collections::{BTreeMap, HashMap};
 
-use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::account::unknown;
+use super::channel::unknown;
 use super::list::{CHANNEL_STATUSES, ListQuery};
 use super::money::MoneyView;
-use super::{Progress, Refused, Service};
+use super::stored::fingerprint;
+use super::{ClientApi, OperatorApi, Progress, Refused};
 use privatix_base::clock::UnixSeconds;
 use privatix_domain::account::Account;
 use privatix_domain::code::Code;
-use privatix_domain::identity::PublicKey;
 use privatix_domain::present::{self, Line};
-use privatix_domain::status::{self, Hold};
+use privatix_domain::status::{self, Event, Hold};
 use privatix_store::{ChangeRow, ChannelRow, SessionRow};
 
 /// A channel as its user sees it.
@@ -104,19 +103,19 @@ pub struct SessionView {
     pub stopped_at: Option<UnixSeconds>,
 }
 
-impl Service {
+impl OperatorApi {
     /// Channels, newest first.
     ///
     /// # Errors
     /// `BadRequest`, `NotFound` for what is asked for.
     pub async fn channel_views(&self, query: &ListQuery) -> Result<Vec<ChannelView>, Refused> {
         let page = query.by_channel(&CHANNEL_STATUSES)?;
-        let rows = query.found(self.inner.store.channel_page(page).await?)?;
-        let products = self.inner.store.product_list().await?;
+        let rows = query.found(self.core.inner.store.channel_page(page).await?)?;
+        let products = self.core.inner.store.product_list().await?;
         let mut billed = HashMap::new();
         for some in rows.chunks(1024) {
             let ids: Vec<_> = some.iter().map(|row| row.id).collect();
-            let read = self.inner.store.billing_some(&ids).await?;
+            let read = self.core.inner.store.billing_some(&ids).await?;
             billed.extend(read.into_iter().map(|row| (row.id, row)));
         }
         let mut views = Vec::with_capacity(rows.len());
@@ -135,36 +134,18 @@ impl Service {
     /// # Errors
     /// `ChannelNotFound`.
     pub async fn channel_view(&self, channel: ClientKey) -> Result<ChannelView, Refused> {
-        let row = self.channel_row(channel).await?;
-        let product = self.inner.store.product_get(row.product).await?;
+        let row = self.core.channel_row(channel).await?;
+        let product = self.core.inner.store.product_get(row.product).await?;
         let name = product.map(|product| product.name).unwrap_or_default();
-        let billing = self.inner.store.billing_some(&[channel]).await?.pop();
+        let billing = self.core.inner.store.billing_some(&[channel]).await?.pop();
         let billing = billing.ok_or_else(unknown)?;
         let money = self.money_in_full(&billing).await?;
-        let changes = self.inner.store.channel_changes(channel, HISTORY).await?;
+        let changes = self.core.inner.store.channel_changes(channel, HISTORY).await?;
         let at = status::trouble(changes.iter().map(|change| change.state));
         let trouble = at.and_then(|at| changes.get(at)).cloned().map(change);
         let history = changes.into_iter().rev().map(change).collect();
-        let progress = self.inner.progress.get(&channel.to_string());
+        let progress = self.core.progress_of(&channel.to_string());
         Ok(ChannelView { progress, trouble, history, ..view(row, name, billing.usage, money) })
-    }
-
-    /// A channel's access message as its template has it shown.
-    ///
-    /// # Errors
-    /// `ChannelNotFound`, `AccessNotFound`.
-    pub async fn channel_access(
-        &self,
-        channel: ClientKey,
-        reveal: bool,
-    ) -> Result<Vec<Line>, Refused> {
-        self.only(Role::Client)?;
-        let row = self.channel_row(channel).await?;
-        let missing = || Refused::new(Code::AccessNotFound, "the access message is not here yet");
-        let message = row.access.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let message: Value = message.ok_or_else(missing)?;
-        let template = self.template(&row.access_template).await?.ok_or_else(missing)?;
-        Ok(present::present(&message, &template, reveal))
     }
 
     /// An offering as its template has it shown.
@@ -172,9 +153,9 @@ impl Service {
     /// # Errors
     /// `NotFound`.
     pub async fn offering_lines(&self, hash: &str) -> Result<Vec<Line>, Refused> {
-        let view = self.offering_view(hash).await?;
+        let view = self.core.offering_view(hash).await?;
         let noted = view.message.get("templateHash").and_then(Value::as_str).unwrap_or_default();
-        let template = self.template(noted).await?;
+        let template = self.core.template(noted).await?;
         let template = template.ok_or_else(|| Refused::not_found("its template"))?;
         Ok(present::present(&view.message, &template, false))
     }
@@ -188,14 +169,50 @@ impl Service {
         channel: ClientKey,
         query: &ListQuery,
     ) -> Result<Vec<SessionView>, Refused> {
-        self.channel_row(channel).await?;
-        let rows = self.inner.store.session_page(channel, query.by_session()?).await?;
+        self.core.channel_row(channel).await?;
+        let rows = self.core.inner.store.session_page(channel, query.by_session()?).await?;
         Ok(rows.into_iter().map(session).collect())
+    }
+
+    /// A user's command.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`, `BadStatus`.
+    pub async fn channel_command(
+        &self,
+        channel: ClientKey,
+        event: Event,
+    ) -> Result<ChannelView, Refused> {
+        let reason = match event {
+            Event::Suspend => "suspended by the user",
+            Event::Resume => "resumed by the user",
+            _ => "terminated by the user",
+        };
+        self.core.channel_event(channel, event, reason).await?;
+        self.channel_view(channel).await
+    }
+}
+
+impl ClientApi {
+    /// A channel's access message as its template has it shown.
+    ///
+    /// # Errors
+    /// `ChannelNotFound`, `AccessNotFound`.
+    pub async fn channel_access(
+        &self,
+        channel: ClientKey,
+        reveal: bool,
+    ) -> Result<Vec<Line>, Refused> {
+        let row = self.core.channel_row(channel).await?;
+        let missing = || Refused::new(Code::AccessNotFound, "the access message is not here yet");
+        let message = row.access.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let message: Value = message.ok_or_else(missing)?;
+        let template = self.core.template(&row.access_template).await?.ok_or_else(missing)?;
+        Ok(present::present(&message, &template, reveal))
     }
 }
 
 fn view(row: ChannelRow, product: String, usage: u64, money: Option<MoneyView>) -> ChannelView {
-    let peer = row.peer.parse::<PublicKey>().map(|key| key.fingerprint());
     ChannelView {
         id: row.id,
         product,
@@ -204,7 +221,7 @@ fn view(row: ChannelRow, product: String, usage: u64, money: Option<MoneyView>) 
         history: Vec::new(),
         service: BTreeMap::new(),
         offering: row.offering,
-        peer: peer.unwrap_or(row.peer),
+        peer: fingerprint(row.peer),
         status: row.state.status,
         holds: Account::words(row.state.holds),
         retry_at: row.fault_until.filter(|_| row.state.holds.contains(Hold::Fault)),

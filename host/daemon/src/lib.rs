@@ -25,14 +25,14 @@ use privatix_plugin_api::manifest::Role;
 use crate::manager::tell;
 use privatix_base::config::Config;
 use privatix_base::{config, logging};
-use privatix_core::{Service, Settings};
+use privatix_core::{AgentSettings, ClientSettings, Party, PartySettings, Service, Settings};
 use privatix_domain::billing::Tolerance;
 use privatix_domain::identity::PublicKey;
 use privatix_domain::offering;
 use privatix_exchange::peer::Peer;
 use privatix_exchange::{identity, server, sync};
 use privatix_modules::probe::Prober;
-use privatix_modules::{Modules, load};
+use privatix_modules::{Facades, Modules, load};
 use privatix_operator::Api;
 use privatix_standalone::Desk;
 use privatix_store::Store;
@@ -56,11 +56,14 @@ pub async fn run(home: &Path) -> anyhow::Result<()> {
     let endpoint = endpoint(&config).await?;
     let programs = standalone_endpoint(&config).await?;
     check_allowlist(&config)?;
-    let settings = settings(&config, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
-    let service = Service::new(store.clone(), identity, settings);
-    service.clock_followed().await.context("following the clock")?;
-    service.settings_noted().await.context("noting the agent's addresses")?;
-    service.sessions_recovered().await.context("ending sessions of the last run")?;
+    let (settings, own) = settings(&config, endpoint.as_ref().map(|endpoint| endpoint.url.clone()));
+    let service = Service::new(store.clone(), identity, settings, own);
+    let (upkeep, party) = (service.upkeep(), service.party());
+    upkeep.clock_followed().await.context("following the clock")?;
+    if let Party::Agent(agent) = &party {
+        agent.settings_noted().await.context("noting the agent's addresses")?;
+    }
+    upkeep.sessions_recovered().await.context("ending sessions of the last run")?;
     let peer = peer(&config)?;
     // Nothing fails any more once modules have been started.
     let listener = privatix_operator::listen(&config.socket)?;
@@ -68,29 +71,29 @@ pub async fn run(home: &Path) -> anyhow::Result<()> {
     // What cannot be read says nothing.
     let last = std::fs::read_to_string(&words).unwrap_or_default();
     let watching = load::watch(&words).with_context(|| format!("opening {}", words.display()))?;
-    service.run_begun(&boot(), &last).await.context("judging how the last run ended")?;
-    let modules = match Modules::start(&config, service.clone(), Prober::this_binary()) {
+    upkeep.run_begun(&boot(), &last).await.context("judging how the last run ended")?;
+    let core =
+        Facades { calls: service.modules(), outbox: service.outbox(), upkeep: upkeep.clone() };
+    let modules = match Modules::start(&config, core, Prober::this_binary()) {
         Ok(modules) => modules,
         Err(error) => {
-            service.run_ended().await.context("noting the end of the run")?;
+            upkeep.run_ended().await.context("noting the end of the run")?;
             return Err(error.into());
         }
     };
     let api = Api {
         registry: modules.registry.clone(),
         router: modules.router.clone(),
-        inventory: service.inventory(),
-        service: service.clone(),
+        operator: service.operator(),
         peer: peer.clone(),
     };
     let desk = Desk::new(service.modules(), modules.router.clone());
-    let ending = service.clone();
     let (stop, stopped) = watch::channel(false);
     let registry = modules.registry.clone();
     let operator = tokio::spawn(privatix_operator::serve(listener, api, until(stopped.clone())));
-    let billing = tokio::spawn(billing_run(service.clone(), peer.clone(), stopped.clone()));
+    let billing = tokio::spawn(billing_run(party.clone(), peer.clone(), stopped.clone()));
     let standalone = tokio::spawn(standalone_run(programs, desk, stopped.clone()));
-    let exchange = tokio::spawn(exchange_run(endpoint, service, peer, config.clone(), stopped));
+    let exchange = tokio::spawn(exchange_run(endpoint, party, peer, config.clone(), stopped));
     tell(&[NotifyState::Ready]);
     let (role, home) = (config.role.as_str(), config.home.display().to_string());
     tracing::info!(role, home, version = env!("CARGO_PKG_VERSION"), "running");
@@ -119,7 +122,7 @@ pub async fn run(home: &Path) -> anyhow::Result<()> {
     // The socket may have been replaced by hand; then there is nothing to remove.
     let _ = std::fs::remove_file(&config.socket);
     let saved = saved(&store, failures).await;
-    match tokio::time::timeout(CLOSING, ending.run_ended()).await {
+    match tokio::time::timeout(CLOSING, upkeep.run_ended()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(
@@ -302,58 +305,68 @@ fn check_allowlist(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the Service API is told of a configuration, and of an agent's URL.
-pub fn settings(config: &Config, exchange: Option<String>) -> Settings {
-    let agent = &config.agent;
+/// What the core is told of a configuration, and of an agent's URL.
+pub fn settings(config: &Config, exchange: Option<String>) -> (Settings, PartySettings) {
+    let (agent, client) = (&config.agent, &config.client);
     let endpoint = agent.service_endpoint_address.clone();
-    Settings {
-        role: config.role,
+    let settings = Settings {
         activation_timeout: config.channels.activation_timeout,
-        first_payment_timeout: config.channels.first_payment_timeout,
         max_unreported: config.channels.max_unreported,
-        exchange: exchange.unwrap_or_default(),
-        orders: agent.orders,
-        allowlist: agent.allowlist.clone(),
-        max_channels_per_client: agent.max_channels_per_client,
-        max_orders_per_hour: agent.max_orders_per_hour,
-        max_waiting_orders_per_client: agent.max_waiting_orders_per_client,
-        max_waiting_orders: agent.max_waiting_orders,
-        service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
-        allow_foreign_payment_receiver: config.client.allow_foreign_payment_receiver,
-        tolerance: Tolerance {
-            percent: config.client.tolerance,
-            bytes: config.client.tolerance_bytes,
-            seconds: config.client.tolerance_seconds,
-        },
-    }
+    };
+    let own = match config.role {
+        Role::Agent => PartySettings::Agent(AgentSettings {
+            first_payment_timeout: config.channels.first_payment_timeout,
+            exchange: exchange.unwrap_or_default(),
+            orders: agent.orders,
+            allowlist: agent.allowlist.clone(),
+            max_channels_per_client: agent.max_channels_per_client,
+            max_orders_per_hour: agent.max_orders_per_hour,
+            max_waiting_orders_per_client: agent.max_waiting_orders_per_client,
+            max_waiting_orders: agent.max_waiting_orders,
+            service_endpoint_address: (!endpoint.is_empty()).then_some(endpoint),
+        }),
+        Role::Client => PartySettings::Client(ClientSettings {
+            allow_foreign_payment_receiver: client.allow_foreign_payment_receiver,
+            tolerance: Tolerance {
+                percent: client.tolerance,
+                bytes: client.tolerance_bytes,
+                seconds: client.tolerance_seconds,
+            },
+        }),
+    };
+    (settings, own)
 }
 
 /// An agent answers its clients; a client keeps up with its agents.
 async fn exchange_run(
     endpoint: Option<Endpoint>,
-    service: Service,
+    party: Party,
     peer: Peer,
     config: Config,
     stopped: watch::Receiver<bool>,
 ) {
-    let Some(Endpoint { listener, tls, .. }) = endpoint else {
-        return sync::run(service, peer, config.client.poll_interval, stopped).await;
+    let agent = match party {
+        Party::Agent(agent) => agent,
+        Party::Client(client) => {
+            return sync::run(client, peer, config.client.poll_interval, stopped).await;
+        }
     };
+    let Some(Endpoint { listener, tls, .. }) = endpoint else { return };
     let limits = server::Limits {
         requests_per_minute: config.exchange.requests_per_minute,
         connections_per_address: config.exchange.connections_per_address,
     };
     let renewed = follow(tls.clone());
     tokio::select! {
-        () = server::serve(listener, service, limits, tls.clone(), until(stopped)) => {}
+        () = server::serve(listener, agent, limits, tls.clone(), until(stopped)) => {}
         () = renewed => {}
     }
 }
 
-async fn billing_run(service: Service, peer: Peer, stopped: watch::Receiver<bool>) {
-    match service.role() {
-        Role::Agent => billing::agent::run(service, stopped).await,
-        Role::Client => billing::client::run(service, peer, stopped).await,
+async fn billing_run(party: Party, peer: Peer, stopped: watch::Receiver<bool>) {
+    match party {
+        Party::Agent(agent) => billing::agent::run(agent, stopped).await,
+        Party::Client(client) => billing::client::run(client, peer, stopped).await,
     }
 }
 

@@ -15,9 +15,31 @@ pub fn soon(count: u32) -> Duration {
     Duration::from_secs(1u64 << count.saturating_sub(1).min(9)).min(LONGEST)
 }
 
+/// The times that are due, in Unix seconds: those up to the first, and those beyond the second. What
+/// is due later than anything is put off was put off by a clock that has been set since.
+pub fn due(now: u64) -> (u64, u64) {
+    (now, now.saturating_add(LONGEST.as_secs()))
+}
+
+/// Whether a time is among them.
+pub fn is_due(at: u64, now: u64) -> bool {
+    let (by, beyond) = due(now);
+    at <= by || at > beyond
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{back_off, soon};
+    use super::{back_off, is_due, soon};
+
+    #[test]
+    fn what_was_put_off_by_a_clock_that_was_set_is_due() {
+        let now = 1000;
+        for (at, expected) in
+            [(0, true), (999, true), (1000, true), (1001, false), (1300, false), (1301, true)]
+        {
+            assert_eq!(is_due(at, now), expected, "{at}");
+        }
+    }
 
     #[test]
     fn faults_are_forgiven_later_and_later() {

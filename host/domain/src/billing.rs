@@ -19,7 +19,7 @@ pub use client::{
     is_settled as is_settled_for_client, may_owe_more, next_balance,
 };
 
-pub use credit::{Bounds, applies as credit_applies};
+pub use credit::{Bounds, Thresholds, applies as credit_applies};
 pub use outlook::{Outlook, agent_outlook, client_outlook};
 
 use super::offering::{BillingType, Offering, UnitType};

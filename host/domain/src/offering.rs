@@ -21,6 +21,7 @@ use super::signed::{self, Kind};
 use super::template::{Template, TemplateKind};
 pub use error::OfferingError;
 pub use matching::{Candidate, MatchError, matching};
+pub use rules::Closed;
 
 /// The field that names the access template.
 pub const ACCESS_TEMPLATE_HASH: &str = "accessTemplateHash";

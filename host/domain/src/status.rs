@@ -132,6 +132,35 @@ pub struct ChannelState {
     pub holds: Holds,
 }
 
+/// Whether a channel has ended, or is ending: nothing brings it back.
+pub fn is_over(status: Status) -> bool {
+    matches!(status, Status::Terminating | Status::Terminated)
+}
+
+/// Whether a channel has ended. Nothing happens to it any more.
+pub fn has_ended(status: Status) -> bool {
+    status == Status::Terminated
+}
+
+/// Whether a channel is not used, and no module has to be waited for until it is not.
+pub fn is_at_rest(status: Status) -> bool {
+    matches!(status, Status::Suspended | Status::Terminated)
+}
+
+/// What has become due by a time, and why: of an activation that is waited for until `activate_by`,
+/// and of a fault that is held against a channel until `fault_until`. Times are Unix seconds.
+pub fn overdue(
+    activate_by: Option<u64>,
+    fault_until: Option<u64>,
+    now: u64,
+) -> Option<(Event, &'static str)> {
+    if activate_by.is_some_and(|by| by <= now) {
+        return Some((Event::ActivationTimedOut, "not active in time"));
+    }
+    let forgiven = fault_until.is_some_and(|until| until <= now);
+    forgiven.then_some((Event::HoldRemoved(Hold::Fault), "trying again"))
+}
+
 /// The user's command makes no sense in this status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not possible in status {0}")]
@@ -146,7 +175,7 @@ pub fn transition(
     event: Event,
 ) -> Result<(ChannelState, Option<Effect>), BadStatus> {
     let ChannelState { status, holds } = state;
-    let over = matches!(status, Status::Terminating | Status::Terminated);
+    let over = is_over(status);
     let senseless = match event {
         Event::Suspend => over || holds.contains(Hold::User),
         Event::Resume => over || !holds.contains(Hold::User),
@@ -184,10 +213,7 @@ pub fn transition(
 
 /// Why a module is told to stop a channel of this status.
 pub fn stop_reason(status: Status) -> StopReason {
-    match status {
-        Status::Terminating | Status::Terminated => StopReason::Terminated,
-        _ => StopReason::Suspended,
-    }
+    if is_over(status) { StopReason::Terminated } else { StopReason::Suspended }
 }
 
 /// Of a history, newest first: the newest change that set a hold, or ended the channel. That is the
@@ -200,8 +226,7 @@ pub fn trouble(newest_first: impl IntoIterator<Item = ChannelState>) -> Option<u
         now & !before != 0
     };
     let ends = |at: usize| {
-        let over =
-            |state: ChannelState| matches!(state.status, Status::Terminating | Status::Terminated);
+        let over = |state: ChannelState| is_over(state.status);
         over(states[at]) && !before(at).is_some_and(over)
     };
     (0..states.len()).find(|at| sets_a_hold(*at) || ends(*at))
@@ -445,6 +470,49 @@ mod tests {
             );
         }
         check("suspended+user,fault", "-fault", "suspended+user");
+    }
+
+    #[test]
+    fn predicates_agree_with_what_the_table_allows() {
+        let event = [
+            Event::AccessReady,
+            Event::Ready,
+            Event::ActivationTimedOut,
+            Event::StartFailed,
+            Event::Stopped,
+            Event::HoldAdded(Hold::Payment),
+            Event::HoldRemoved(Hold::Payment),
+            Event::Suspend,
+            Event::Resume,
+            Event::Terminate,
+        ];
+        for status in Status::ALL {
+            let state = ChannelState { status, holds: Holds::NONE };
+            let next = event.iter().filter_map(|event| transition(state, *event).ok());
+            let next: Vec<_> = next.map(|(to, _)| to.status).collect();
+            assert_eq!(is_over(status), next.iter().all(|to| is_over(*to)), "{status}");
+            assert_eq!(has_ended(status), next.iter().all(|to| *to == status), "{status}");
+            let stopped = transition(state, Event::Stopped).map(|(to, _)| to.status);
+            let rests = !status.allows_use() && stopped == Ok(status);
+            assert_eq!(is_at_rest(status), rests && status != Status::Pending, "{status}");
+            let for_good = stop_reason(status) == StopReason::Terminated;
+            assert_eq!(for_good, is_over(status), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_is_due_is_due_at_its_second_and_nothing_before() {
+        for (activate_by, fault_until, expected) in [
+            (None, None, None),
+            (Some(11), Some(11), None),
+            (Some(10), None, Some("not active in time")),
+            (Some(9), Some(9), Some("not active in time")),
+            (None, Some(10), Some("trying again")),
+            (Some(11), Some(10), Some("trying again")),
+        ] {
+            let due = overdue(activate_by, fault_until, 10).map(|(_, why)| why);
+            assert_eq!(due, expected, "{activate_by:?} {fault_until:?}");
+        }
     }
 
     #[test]

@@ -54,6 +54,22 @@ pub fn report(account: Account, report: Usage) -> Result<Account, UsageError> {
     }
 }
 
+/// The most seconds between two marks of a session that the core itself measures: beyond it nobody was
+/// there to measure, because the machine slept or its clock was set.
+pub const MOST_BETWEEN_MARKS: u64 = 10;
+
+/// The usage of a measured session, marked now: it was `usage` at its last mark, at `marked`. Times are
+/// Unix seconds.
+pub fn measured(usage: u64, marked: u64, now: u64) -> u64 {
+    usage.saturating_add(now.saturating_sub(marked).min(MOST_BETWEEN_MARKS))
+}
+
+/// The usage of a channel: that of its closed sessions and that of its open one. It ends where integers
+/// do.
+pub fn of_channel(closed: u64, open: u64) -> u64 {
+    closed.saturating_add(open).min(MAX_INTEGER)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -33,11 +33,10 @@ use uuid::Uuid;
 
 use super::places::{Places, Requests};
 use super::rate::Rate;
-use privatix_core::{OfferingPage, OrderAnswer, Refused, Service};
+use privatix_core::{AgentApi, OfferingPage, OrderAnswer, Refused};
 use privatix_domain::code::Code;
 use privatix_domain::order::MAX_BYTES;
 use privatix_domain::signed::Kind;
-use privatix_domain::status::Event;
 use privatix_tls::{Certificate, Handshake};
 
 /// How long a request's headers may take, also after another request of the connection.
@@ -64,7 +63,7 @@ pub struct Limits {
 
 #[derive(Clone)]
 struct Endpoint {
-    service: Service,
+    agent: AgentApi,
     rate: Arc<Rate>,
     places: Places,
 }
@@ -72,14 +71,14 @@ struct Endpoint {
 /// Answers clients until told to stop; with TLS where there is a certificate.
 pub async fn serve(
     listener: TcpListener,
-    service: Service,
+    agent: AgentApi,
     limits: Limits,
     tls: Option<Arc<Certificate>>,
     stop: impl Future<Output = ()>,
 ) {
     let rate = Arc::new(Rate::new(limits.requests_per_minute));
     let places = Places::new(CONNECTIONS, limits.connections_per_address);
-    let endpoint = Endpoint { service, rate, places: places.clone() };
+    let endpoint = Endpoint { agent, rate, places: places.clone() };
     let ways = Ways {
         routes: TowerToHyperService::new(routes(endpoint)),
         without_tls: TowerToHyperService::new(Router::new().fallback(without_tls)),
@@ -220,19 +219,19 @@ async fn offerings(
 ) -> Result<Json<OfferingPage>, Failure> {
     let Query(Pages { after, limit, nonce }) =
         pages.map_err(|error| Refused::new(Code::BadRequest, error.body_text()))?;
-    let mut page = endpoint.service.offerings_published(&after, limit).await?;
-    page.time = nonce.map(|nonce| endpoint.service.time_signed(nonce)).transpose()?;
+    let mut page = endpoint.agent.offerings_published(&after, limit).await?;
+    page.time = nonce.map(|nonce| endpoint.agent.time_signed(nonce)).transpose()?;
     Ok(Json(page))
 }
 
 async fn order(State(endpoint): State<Endpoint>, body: Body) -> Result<Response, Failure> {
     let message = read(body)?;
-    let refused = match endpoint.service.order_received(&message).await {
+    let refused = match endpoint.agent.order_received(&message).await {
         Ok(OrderAnswer::Accepted(reply)) => return Ok(Json(reply).into_response()),
         Ok(OrderAnswer::Waiting) => return Ok(StatusCode::ACCEPTED.into_response()),
         Err(refused) => refused,
     };
-    let signed = endpoint.service.order_refusal(&message, &refused);
+    let signed = endpoint.agent.order_refusal(&message, &refused);
     let failure = Failure::from(refused);
     Ok(match signed {
         Some(signed) => (failure.0, Json(signed)).into_response(),
@@ -244,7 +243,7 @@ async fn order_cancel(
     State(endpoint): State<Endpoint>,
     body: Body,
 ) -> Result<Json<Value>, Failure> {
-    Ok(Json(endpoint.service.cancel_received(&read(body)?).await?))
+    Ok(Json(endpoint.agent.cancel_received(&read(body)?).await?))
 }
 
 async fn access(
@@ -253,7 +252,7 @@ async fn access(
     body: Body,
 ) -> Result<Json<Value>, Failure> {
     let channel = endpoint.authentic(Kind::AccessRequest, &id, body).await?;
-    Ok(Json(endpoint.service.access_envelope(channel).await?))
+    Ok(Json(endpoint.agent.access_envelope(channel).await?))
 }
 
 async fn account(
@@ -262,7 +261,7 @@ async fn account(
     body: Body,
 ) -> Result<Json<Value>, Failure> {
     let channel = endpoint.authentic(Kind::AccountRequest, &id, body).await?;
-    Ok(Json(endpoint.service.account(channel).await?))
+    Ok(Json(endpoint.agent.account(channel).await?))
 }
 
 async fn terminate(
@@ -271,18 +270,12 @@ async fn terminate(
     body: Body,
 ) -> Result<Json<Value>, Failure> {
     let channel = endpoint.authentic(Kind::TerminateRequest, &id, body).await?;
-    let ended = endpoint.service.channel_event(channel, Event::Terminate, "ended by the client");
-    match ended.await.map_err(Refused::from) {
-        Ok(_) => {}
-        // It is ending already.
-        Err(refused) if refused.code == Code::BadStatus => {}
-        Err(refused) => return Err(refused.into()),
-    }
-    Ok(Json(endpoint.service.account(channel).await?))
+    endpoint.agent.channel_ended(channel).await?;
+    Ok(Json(endpoint.agent.account(channel).await?))
 }
 
 async fn payment(State(endpoint): State<Endpoint>, body: Body) -> Result<Json<Value>, Failure> {
-    Ok(Json(endpoint.service.cheque_received(&read(body)?).await?))
+    Ok(Json(endpoint.agent.cheque_received(&read(body)?).await?))
 }
 
 impl Endpoint {
@@ -290,7 +283,7 @@ impl Endpoint {
     async fn authentic(&self, kind: Kind, id: &str, body: Body) -> Result<ClientKey, Failure> {
         let unknown = || Refused::new(Code::ChannelNotFound, "there is no such channel");
         let channel: ClientKey = id.parse().map_err(|_| unknown())?;
-        self.service.request_received(kind, channel, &read(body)?).await?;
+        self.agent.request_received(kind, channel, &read(body)?).await?;
         Ok(channel)
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::peer::Peer;
 use super::visit::{Errand, Visit, Visited};
 use privatix_base::condition::Condition;
-use privatix_core::{Cancelling, Service};
+use privatix_core::{Cancelling, ClientApi};
 
 /// An agent that does not answer is asked less and less often, up to this.
 const RARELY: Duration = Duration::from_secs(60);
@@ -25,14 +25,14 @@ const AT_ONCE: usize = 64;
 
 /// Keeps a client's channels up to date until shutdown.
 pub async fn run(
-    service: Service,
+    client: ClientApi,
     peer: Peer,
     interval: Duration,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut changes = service.outbox();
+    let mut changes = client.changes();
     let mut sync = Sync {
-        service,
+        client,
         peer,
         interval,
         pauses: HashMap::new(),
@@ -62,7 +62,7 @@ pub async fn run(
 }
 
 struct Sync {
-    service: Service,
+    client: ClientApi,
     peer: Peer,
     interval: Duration,
     /// When an errand's turn comes again, by its name.
@@ -100,8 +100,8 @@ impl Sync {
                 return;
             }
             self.visited.insert(exchange.clone());
-            let (service, peer) = (self.service.clone(), self.peer.clone());
-            self.visits.spawn(Visit { service, peer, exchange, errands }.run());
+            let (client, peer) = (self.client.clone(), self.peer.clone());
+            self.visits.spawn(Visit { client, peer, exchange, errands }.run());
         }
     }
 
@@ -109,9 +109,9 @@ impl Sync {
     async fn errands(&mut self) -> (Vec<(String, Errand)>, bool) {
         let mut errands = Vec::new();
         let [no_orders, no_cancellations, no_channels] = &mut self.unread;
-        let orders = no_orders.note(self.service.orders_waiting().await);
-        let cancelling = no_cancellations.note(self.service.orders_cancelling().await);
-        let channels = no_channels.note(self.service.channels_followed().await);
+        let orders = no_orders.note(self.client.orders_waiting().await);
+        let cancelling = no_cancellations.note(self.client.orders_cancelling().await);
+        let channels = no_channels.note(self.client.channels_followed().await);
         let all = orders.is_some() && cancelling.is_some() && channels.is_some();
         errands.extend(
             orders

@@ -4,7 +4,7 @@ use privatix_plugin_api::message::ClientKey;
 use serde_json::Value;
 
 use super::peer::{Peer, PeerError};
-use privatix_core::{Followed, Obstacle, Refused, Service};
+use privatix_core::{ClientApi, Followed, Obstacle, Refused};
 use privatix_domain::code::Code;
 use privatix_domain::signed::Kind;
 use privatix_domain::time::complaint;
@@ -50,7 +50,7 @@ impl Errand {
 }
 
 pub(super) struct Visit {
-    pub(super) service: Service,
+    pub(super) client: ClientApi,
     pub(super) peer: Peer,
     /// The agent's URL.
     pub(super) exchange: String,
@@ -109,7 +109,7 @@ impl Visit {
                     Trouble::Stale(ref why) | Trouble::Other(ref why) => (Obstacle::NotNow, why),
                 };
                 tracing::debug!(errand = errand.name(), why, "not done at the agent");
-                self.service.progress_note(&errand.subject(), obstacle, why.clone());
+                self.client.progress_note(&errand.subject(), obstacle, why.clone());
             }
         }
         Visited { exchange: self.exchange, errands }
@@ -120,11 +120,11 @@ impl Visit {
             Errand::Order { hash, message } => self.order(hash, message).await,
             Errand::Cancel { hash, message } => {
                 let answer = self.peer.cancel(&self.exchange, message).await?;
-                Ok(self.service.cancel_answered(hash, &answer).await?)
+                Ok(self.client.cancel_answered(hash, &answer).await?)
             }
             Errand::Channel(followed) => {
                 self.follow(followed).await?;
-                self.service.progress_clear(&errand.subject());
+                self.client.progress_clear(&errand.subject());
                 Ok(())
             }
         }
@@ -133,19 +133,19 @@ impl Visit {
     async fn order(&self, hash: &str, message: &Value) -> Result<(), Trouble> {
         match self.peer.order(&self.exchange, message).await {
             Ok(Some(reply)) => {
-                self.service.order_replied(hash, &reply).await.inspect_err(|error| {
+                self.client.order_replied(hash, &reply).await.inspect_err(|error| {
                     tracing::error!(order = hash, %error, "the agent's reply was refused");
                 })?;
                 Ok(())
             }
             Ok(None) => {
                 let text = "the agent's operator has to decide".to_owned();
-                self.service.progress_note(hash, Obstacle::Deciding, text);
+                self.client.progress_note(hash, Obstacle::Deciding, text);
                 Ok(())
             }
             Err(error) => {
                 if let PeerError::Refused(_, message) = &error {
-                    match self.service.order_refused(hash, message).await {
+                    match self.client.order_refused(hash, message).await {
                         Ok(()) => return Ok(()),
                         // Not the agent's word, or not its last one.
                         Err(why) => tracing::debug!(order = hash, %why, "not refused for good"),
@@ -167,10 +167,10 @@ impl Visit {
             Err(Trouble::Stale(why)) => return Err(self.clocks(channel, why).await),
             account => account?,
         };
-        let newer = self.service.account_received(channel, &account).await?;
+        let newer = self.client.account_received(channel, &account).await?;
         if newer || (followed.serial == 0 && !followed.ended) {
             let envelope = self.ask(channel, "access", Kind::AccessRequest).await?;
-            self.service.access_received(channel, &envelope).await.inspect_err(|error| {
+            self.client.access_received(channel, &envelope).await.inspect_err(|error| {
                 tracing::error!(%channel, %error, "an access message was refused");
             })?;
         }
@@ -179,14 +179,14 @@ impl Visit {
 
     /// What the matter is with a request that was not of now: what the agent's clock says, signed.
     async fn clocks(&self, channel: ClientKey, why: String) -> Trouble {
-        let agent = self.service.agent_of(channel).await;
+        let agent = self.client.agent_of(channel).await;
         let heard = self.peer.time(&self.exchange).await;
         let (Ok(agent), Ok(Some(heard))) = (agent, heard) else { return Trouble::Other(why) };
         Trouble::Other(heard.ahead(&agent).and_then(complaint).unwrap_or(why))
     }
 
     async fn ask(&self, channel: ClientKey, what: &str, kind: Kind) -> Result<Value, Trouble> {
-        let request = self.service.request_make(kind, channel)?;
+        let request = self.client.request_make(kind, channel)?;
         Ok(self.peer.channel(&self.exchange, channel, what, &request).await?)
     }
 }

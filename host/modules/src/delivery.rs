@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::router::Router;
 use privatix_base::backoff::Backoff;
 use privatix_base::condition::Condition;
-use privatix_core::{Answer, Service};
+use privatix_core::{Answer, Outbox};
 use privatix_domain::status::stop_reason;
 use privatix_store::{PendingCommand, StoreError};
 
@@ -26,8 +26,8 @@ const AT_ONCE: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Delivers until shutdown.
-pub async fn run(service: Service, router: Arc<Router>, mut shutdown: watch::Receiver<bool>) {
-    let mut outbox = service.outbox();
+pub async fn run(outbox: Outbox, router: Arc<Router>, mut shutdown: watch::Receiver<bool>) {
+    let mut changes = outbox.changes();
     let mut under_way: HashMap<ClientKey, Uuid> = HashMap::new();
     let mut deliveries: JoinSet<Delivered> = JoinSet::new();
     let mut again = Backoff::default();
@@ -36,21 +36,21 @@ pub async fn run(service: Service, router: Arc<Router>, mut shutdown: watch::Rec
     let mut unwritten = Condition::new("the outbox is not written");
     let mut unsaved = Condition::new("answers of modules are not saved");
     loop {
-        outbox.borrow_and_update();
-        untimed.note(service.channels_tick().await);
+        changes.borrow_and_update();
+        untimed.note(outbox.channels_tick().await);
         let mut waiting = Vec::new();
-        for command in unread.note(service.commands().await).unwrap_or_default() {
+        for command in unread.note(outbox.commands().await).unwrap_or_default() {
             if command.start && router.route(command.product).is_none() {
                 // Told when its module comes up; it must not stand in the way of others.
                 waiting.push(command);
             } else if has_room(&under_way, &command) && again.is_ready(&command.channel) {
                 under_way.insert(command.channel, command.product);
-                deliveries.spawn(deliver(service.clone(), Arc::clone(&router), command));
+                deliveries.spawn(deliver(outbox.clone(), Arc::clone(&router), command));
             }
         }
-        unwritten.note(service.commands_wait(&waiting).await);
+        unwritten.note(outbox.commands_wait(&waiting).await);
         tokio::select! {
-            _ = outbox.changed() => {}
+            _ = changes.changed() => {}
             () = tokio::time::sleep(TICK) => {}
             Some(done) = deliveries.join_next() => match done {
                 Ok(Delivered { channel, saved }) => {
@@ -84,7 +84,7 @@ fn has_room(under_way: &HashMap<ClientKey, Uuid>, command: &PendingCommand) -> b
     !under_way.contains_key(&command.channel) && of_product() < AT_ONCE
 }
 
-async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand) -> Delivered {
+async fn deliver(outbox: Outbox, router: Arc<Router>, command: PendingCommand) -> Delivered {
     let channel = command.channel;
     let answer = match router.route(command.product) {
         Some(generation) if command.start => match generation.start(channel).await {
@@ -105,7 +105,7 @@ async fn deliver(service: Service, router: Arc<Router>, command: PendingCommand)
         None if command.start => return Delivered { channel, saved: Ok(()) },
         None => Answer::NoModule,
     };
-    Delivered { channel, saved: service.command_answered(&command, answer).await }
+    Delivered { channel, saved: outbox.command_answered(&command, answer).await }
 }
 
 /// Keeps what cannot be done now from being tried without pause.

@@ -1,8 +1,8 @@
 //! From files to a verdict: taken in, inspected, templates checked, settings checked.
 //!
 //! A module is a library, whose manifest is inside it, or a program elsewhere, whose manifest is a
-//! file; the rest of the checks is the same. Nothing of the module runs here. Blocking: the caller
-//! gives it a thread.
+//! file. That is the only difference until the end: all else is checked in the same steps. Nothing of
+//! the module runs here. Blocking: the caller gives it a thread.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -119,69 +119,66 @@ pub fn examine(
     if let Some(problem) = &files.problem {
         return Err(problem.clone());
     }
-    match (&files.library, &files.manifest) {
-        (Some(library), _) => in_process(name, library, files, terms, quiet),
-        (None, Some(manifest)) => standalone(name, manifest, files, terms, quiet),
-        (None, None) => Err(library_missing(name)),
+    let Found { bytes, mut manifest, carrier, templates } = match (&files.library, &files.manifest)
+    {
+        (Some(library), _) => built(library, quiet)?,
+        (None, Some(file)) => written(file, quiet)?,
+        (None, None) => return Err(library_missing(name)),
+    };
+    let api_version = inspect::verdict(&manifest, carrier, name, terms.role)?;
+    if carrier == Carrier::File && !terms.standalone {
+        return Err(standalone_off());
     }
-}
-
-fn in_process(
-    name: &str,
-    library: &FileEntry,
-    files: &PackageFiles,
-    terms: &Terms,
-    quiet: &mut Quiet,
-) -> Result<Checked, Problem> {
-    let bytes = copy::read_settled(library, MAX_LIBRARY, quiet)?;
-    let manifest = inspect::inspect(&bytes)?;
-    let api_version = inspect::verdict(&manifest, Carrier::Library, name, terms.role)?;
-    let noted = Noted::Hash(&manifest.templates.access);
-    let access = template(name, TemplateKind::Access, &noted, files.access.as_ref(), quiet)?;
+    let [noted, sold] = &templates;
+    let access = template(name, TemplateKind::Access, noted, files.access.as_ref(), quiet)?;
     let access = access.ok_or_else(|| template_missing(name, TemplateKind::Access))?;
-    let noted = manifest.templates.offering.as_deref().map_or(Noted::None, Noted::Hash);
-    let offering = template(name, TemplateKind::Offering, &noted, files.offering.as_ref(), quiet)?;
+    let offering = template(name, TemplateKind::Offering, sold, files.offering.as_ref(), quiet)?;
     if offering.is_none() && terms.role == Role::Agent {
         return Err(template_missing(name, TemplateKind::Offering));
     }
-    check_settings(name, &manifest, Carrier::Library, &terms.settings)?;
-    let (library, content_hash) =
-        copy::keep(&terms.cache, &bytes).map_err(|error| not_kept(&terms.cache, &error))?;
-    let form = Form::InProcess { library };
+    check_settings(name, &manifest, carrier, &terms.settings)?;
+    let (form, content_hash) = match carrier {
+        Carrier::Library => {
+            let kept = copy::keep(&terms.cache, &bytes);
+            let (library, hash) = kept.map_err(|error| not_kept(&terms.cache, &error))?;
+            (Form::InProcess { library }, hash)
+        }
+        Carrier::File => {
+            // By hand it need not be written what the templates are.
+            manifest.templates.access = access.hash().to_owned();
+            manifest.templates.offering = offering.as_ref().map(|it| it.hash().to_owned());
+            (Form::Standalone, hex(&Sha256::digest(&bytes)))
+        }
+    };
     let settings = terms.settings.clone();
     Ok(Checked { manifest, api_version, form, content_hash, access, offering, settings })
 }
 
-fn standalone(
-    name: &str,
-    manifest: &FileEntry,
-    files: &PackageFiles,
-    terms: &Terms,
-    quiet: &mut Quiet,
-) -> Result<Checked, Problem> {
-    let bytes = copy::read_settled(manifest, MAX_TEMPLATE, quiet)?;
-    let file = ManifestFile::read(&manifest.name(), &bytes)?;
-    let noted = file.templates.clone();
-    let mut manifest = file.manifest;
-    let api_version = inspect::verdict(&manifest, Carrier::File, name, terms.role)?;
-    if !terms.standalone {
-        return Err(standalone_off());
-    }
-    let of = |hash: &Option<String>| hash.clone().map_or(Noted::Any, Noted::Written);
-    let access =
-        template(name, TemplateKind::Access, &of(&noted.access), files.access.as_ref(), quiet)?;
-    let access = access.ok_or_else(|| template_missing(name, TemplateKind::Access))?;
-    let noted = of(&noted.offering);
-    let offering = template(name, TemplateKind::Offering, &noted, files.offering.as_ref(), quiet)?;
-    if offering.is_none() && terms.role == Role::Agent {
-        return Err(template_missing(name, TemplateKind::Offering));
-    }
-    manifest.templates.access = access.hash().to_owned();
-    manifest.templates.offering = offering.as_ref().map(|template| template.hash().to_owned());
-    check_settings(name, &manifest, Carrier::File, &terms.settings)?;
-    let content_hash = hex(&Sha256::digest(&bytes));
-    let (form, settings) = (Form::Standalone, terms.settings.clone());
-    Ok(Checked { manifest, api_version, form, content_hash, access, offering, settings })
+/// What the file of a module says of it, be it built or written by hand.
+struct Found {
+    bytes: Vec<u8>,
+    manifest: Manifest,
+    carrier: Carrier,
+    /// What it says of the access template, and of the offering template.
+    templates: [Noted; 2],
+}
+
+/// A library has its manifest inside.
+fn built(library: &FileEntry, quiet: &mut Quiet) -> Result<Found, Problem> {
+    let bytes = copy::read_settled(library, MAX_LIBRARY, quiet)?;
+    let manifest = inspect::inspect(&bytes)?;
+    let access = Noted::Hash(manifest.templates.access.clone());
+    let offering = manifest.templates.offering.clone().map_or(Noted::None, Noted::Hash);
+    Ok(Found { bytes, manifest, carrier: Carrier::Library, templates: [access, offering] })
+}
+
+/// A program is elsewhere, and its manifest is a file of its own.
+fn written(file: &FileEntry, quiet: &mut Quiet) -> Result<Found, Problem> {
+    let bytes = copy::read_settled(file, MAX_TEMPLATE, quiet)?;
+    let ManifestFile { manifest, templates } = ManifestFile::read(&file.name(), &bytes)?;
+    let named = [templates.access, templates.offering];
+    let templates = named.map(|hash| hash.map_or(Noted::Any, Noted::Written));
+    Ok(Found { bytes, manifest, carrier: Carrier::File, templates })
 }
 
 /// The problem of a package of which only templates are there.
@@ -195,18 +192,18 @@ pub fn library_missing(name: &str) -> Problem {
 }
 
 /// What a manifest says of a template.
-enum Noted<'m> {
+enum Noted {
     /// There is none.
     None,
     /// Nothing.
     Any,
     /// The one that the library was built with.
-    Hash(&'m str),
+    Hash(String),
     /// The same, in a manifest that was written by hand.
     Written(String),
 }
 
-impl Noted<'_> {
+impl Noted {
     /// What to do about a template that breaks a rule.
     fn after_correcting(&self, name: &str, file: &str) -> String {
         match self {
@@ -225,17 +222,17 @@ impl Noted<'_> {
         let (noted, required, mend) = match self {
             Self::None | Self::Any => return None,
             Self::Hash(noted) => (
-                *noted,
+                noted,
                 format!("the template the library was built with: {noted}"),
                 format!("copy lib{name}.so and its templates from one build"),
             ),
             Self::Written(noted) => (
-                noted.as_str(),
+                noted,
                 format!("the template that {name}.module.json names: {noted}"),
                 format!("copy the template that belongs to it, or correct {name}.module.json"),
             ),
         };
-        (noted != hash).then(|| {
+        (*noted != hash).then(|| {
             let found = format!("{file} has the hash {hash}");
             Problem::new(Code::TemplateHashMismatch, found, required, mend)
         })
@@ -246,7 +243,7 @@ impl Noted<'_> {
 fn template(
     name: &str,
     kind: TemplateKind,
-    noted: &Noted<'_>,
+    noted: &Noted,
     file: Option<&FileEntry>,
     quiet: &mut Quiet,
 ) -> Result<Option<Template>, Problem> {
@@ -356,9 +353,11 @@ mod tests {
     #[test]
     fn advice_fits_what_the_manifest_was_read_from() {
         let hash = "0".repeat(64);
-        for (noted, builds) in
-            [(Noted::Hash(&hash), true), (Noted::Any, false), (Noted::Written(hash.clone()), false)]
-        {
+        for (noted, builds) in [
+            (Noted::Hash(hash.clone()), true),
+            (Noted::Any, false),
+            (Noted::Written(hash.clone()), false),
+        ] {
             let advice = noted.after_correcting("files", "files.access.json");
             assert!(advice.starts_with("correct files.access.json"), "{advice}");
             assert_eq!(advice.contains("build"), builds, "{advice}");

@@ -49,7 +49,7 @@ use self::registry::Registry;
 use self::router::Router;
 use self::trial::Trials;
 use privatix_base::config::Config;
-use privatix_core::Service;
+use privatix_core::{ModuleApi, Outbox, Upkeep};
 
 /// All modules of a host.
 pub struct Modules {
@@ -61,6 +61,16 @@ pub struct Modules {
     pub doors: Arc<Doors>,
     down: signal::Sender<bool>,
     task: JoinHandle<((), ())>,
+}
+
+/// What of the core modules are hosted with.
+pub struct Facades {
+    /// What they call.
+    pub calls: ModuleApi,
+    /// What they are told.
+    pub outbox: Outbox,
+    /// Where they are registered.
+    pub upkeep: Upkeep,
 }
 
 /// Why modules cannot be hosted.
@@ -86,10 +96,11 @@ impl Modules {
     ///
     /// # Errors
     /// [`ModulesError`].
-    pub fn start(config: &Config, service: Service, prober: Prober) -> Result<Self, ModulesError> {
+    pub fn start(config: &Config, core: Facades, prober: Prober) -> Result<Self, ModulesError> {
         prepare_all(config)?;
+        let Facades { calls, outbox, upkeep } = core;
         let (registry, router) = (Arc::new(Registry::default()), Arc::new(Router::default()));
-        let doors = Arc::new(Doors::new(Arc::new(service.modules())));
+        let doors = Arc::new(Doors::new(Arc::new(calls)));
         let context = Context {
             role: config.role,
             timeouts: config.module.clone(),
@@ -101,15 +112,15 @@ impl Modules {
             standalone: config.standalone.enabled,
             log_level: privatix_base::logging::module_level(&config.log),
             prober,
-            service,
+            outbox: outbox.clone(),
+            upkeep,
             registry: Arc::clone(&registry),
             router: Arc::clone(&router),
             doors: Arc::clone(&doors),
             trials: Trials::default(),
         };
         let (down, shutdown) = signal::channel(false);
-        let delivering =
-            delivery::run(context.service.clone(), Arc::clone(&router), shutdown.clone());
+        let delivering = delivery::run(outbox, Arc::clone(&router), shutdown.clone());
         let directory = config.plugins_dir.clone();
         let watching = watch::run(directory, config.rescan, Arc::new(context), shutdown);
         let task = tokio::spawn(async move { tokio::join!(watching, delivering) });

@@ -28,7 +28,7 @@ use super::registry::{Registry, State};
 use super::router::Router;
 use super::trial::Trials;
 use privatix_base::config::ModuleTimeouts;
-use privatix_core::{Answer, Caller, Registration, Service};
+use privatix_core::{Answer, Caller, Outbox, Registration, Upkeep};
 
 /// Starts sent to a module at once when it comes up.
 const STARTS_AT_ONCE: usize = 64;
@@ -55,8 +55,10 @@ pub struct Context {
     pub log_level: LogLevel,
     /// Loads libraries elsewhere first.
     pub prober: Prober,
-    /// The Service API.
-    pub service: Service,
+    /// What modules have still to be told.
+    pub outbox: Outbox,
+    /// Where products are registered, and how libraries fare.
+    pub upkeep: Upkeep,
     /// What is known of the modules.
     pub registry: Arc<Registry>,
     /// Who serves which product.
@@ -169,7 +171,7 @@ impl Context {
     /// [`NotUp`].
     pub async fn prove(&self, checked: &Checked) -> Result<(), NotUp> {
         let Some(library) = checked.library() else { return Ok(()) };
-        let aside = self.service.quarantined(&checked.content_hash).await;
+        let aside = self.upkeep.quarantined(&checked.content_hash).await;
         let aside = aside.map_err(|error| NotUp::host("reading what is set aside", &error))?;
         if let Some(aside) = aside {
             return Err(NotUp::refused(quarantined(&checked.manifest.name, &aside.reason)));
@@ -195,14 +197,14 @@ impl Context {
             // Its program is told of what is there when it connects.
             return Ok(Arc::new(self.listen(name, checked)));
         };
-        let earlier = self.service.open_sessions(product).await;
+        let earlier = self.outbox.open_sessions(product).await;
         let earlier = earlier.map_err(|error| NotUp::host("reading the open sessions", &error))?;
-        let record = self.service.library_record(&checked.content_hash).await;
+        let record = self.upkeep.library_record(&checked.content_hash).await;
         let record = record.map_err(|error| NotUp::host("reading the library's record", &error))?;
         let _turn = self.trials.turn(name, record.proven && record.deaths == 0).await;
         let outcome = self.try_out(name, checked, library, served, &earlier).await;
         let hash = &checked.content_hash;
-        let settled = self.service.library_settled(name, hash, outcome.is_ok()).await;
+        let settled = self.upkeep.library_settled(name, hash, outcome.is_ok()).await;
         if let Err(error) = settled {
             // The note that stays names it if the host dies, which is not the worst.
             tracing::error!(
@@ -225,7 +227,7 @@ impl Context {
         earlier: &[SessionId],
     ) -> Result<Arc<Generation>, NotUp> {
         let registered = self
-            .service
+            .upkeep
             .library_registered(
                 registration(name, checked),
                 &checked.content_hash,
@@ -260,7 +262,7 @@ impl Context {
     }
 
     async fn note(&self, name: &str, checked: &Checked, step: &str) -> Result<(), NotUp> {
-        let noted = self.service.library_step(name, &checked.content_hash, step).await;
+        let noted = self.upkeep.library_step(name, &checked.content_hash, step).await;
         noted.map_err(|error| NotUp::host("noting what the library is told", &error))
     }
 
@@ -305,7 +307,7 @@ impl Context {
     /// # Errors
     /// [`NotUp`], if the database fails.
     pub async fn register(&self, name: &str, checked: &Checked) -> Result<(), NotUp> {
-        let registered = self.service.register(registration(name, checked)).await;
+        let registered = self.upkeep.register(registration(name, checked)).await;
         registered.map_err(|error| NotUp::host("registering the product", &error))
     }
 
@@ -399,7 +401,7 @@ impl Context {
             last = Some(error);
         }
         for (channel, answer) in answers {
-            let saved = self.service.replayed(channel, answer).await;
+            let saved = self.outbox.replayed(channel, answer).await;
             saved.map_err(|error| NotUp::host("saving an answer to start", &error))?;
         }
         // Nobody serves the channels, and they show why.
@@ -420,13 +422,13 @@ impl Context {
         earlier: &[SessionId],
     ) -> Result<(), NotUp> {
         let product = checked.manifest.product_id;
-        let told = self.service.served_channels(product).await;
+        let told = self.outbox.served_channels(product).await;
         let told = told.map_err(|error| NotUp::host("reading the live channels", &error))?;
         if !told.is_empty() {
             self.note(name, checked, "start").await?;
         }
         self.start_live(name, &told, generation, served).await?;
-        let wanted = self.service.served_channels(product).await;
+        let wanted = self.outbox.served_channels(product).await;
         let wanted = wanted.map_err(|error| NotUp::host("reading the live channels", &error))?;
         for channel in told.into_iter().filter(|channel| !wanted.contains(channel)) {
             if let Err(error) = generation.stop(channel, StopReason::Suspended).await {
@@ -456,7 +458,7 @@ impl Context {
                 return Ok(());
             }
         };
-        let closed = self.service.close_unserved(product, &served, earlier).await;
+        let closed = self.outbox.close_unserved(product, &served, earlier).await;
         closed.map_err(|error| NotUp::host("closing sessions that nobody serves", &error))
     }
 }

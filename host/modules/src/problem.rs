@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use privatix_domain::foreign::AnyCode;
 use privatix_domain::template::TemplateError;
-use privatix_plugin_api::json::JsonError;
 use strum::{Display, EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 /// A refusal or failure as the operator sees it.
@@ -58,8 +57,12 @@ impl Problem {
     /// A template that breaks a rule, and how to mend it: what has to be done beside correcting the
     /// file depends on where its hash is noted.
     pub fn template(file: &str, error: &TemplateError, mend: String) -> Self {
-        let found = format!("{file}: {}", privatix_plugin_api::chain(error));
-        Self::new(error.into(), found, "a template as docs/templates.md describes it", mend)
+        Self {
+            code: AnyCode::of(error.code().into()),
+            found: format!("{file}: {}", privatix_plugin_api::chain(error)),
+            required: "a template as docs/templates.md describes it".to_owned(),
+            mend,
+        }
     }
 }
 
@@ -241,30 +244,9 @@ impl Code {
     }
 }
 
-impl From<&TemplateError> for Code {
-    fn from(error: &TemplateError) -> Self {
-        match error {
-            TemplateError::Json(JsonError::Invalid(_)) => Self::InvalidJson,
-            TemplateError::Json(JsonError::DuplicateKey { .. }) => Self::DuplicateKey,
-            TemplateError::Json(JsonError::NumberTooLarge { .. }) => Self::NumberTooLarge,
-            TemplateError::Json(JsonError::NumberNotInteger { .. }) => Self::NumberNotInteger,
-            TemplateError::Json(JsonError::TooDeep { .. }) => Self::TooDeep,
-            TemplateError::TooLarge { .. } => Self::TemplateTooLarge,
-            TemplateError::Form(_) => Self::BadTemplateForm,
-            TemplateError::UnknownDraft { .. } => Self::UnknownDraft,
-            TemplateError::RemoteReference { .. } => Self::RemoteReference,
-            TemplateError::TooComplex { .. } => Self::TemplateTooComplex,
-            TemplateError::UnsupportedPattern { .. } => Self::UnsupportedPattern,
-            TemplateError::InvalidSchema { .. } => Self::InvalidSchema,
-            TemplateError::CoreFieldMissing { .. } => Self::CoreFieldMissing,
-            TemplateError::CoreFieldType { .. } => Self::CoreFieldType,
-            TemplateError::CoreFieldNotRequired { .. } => Self::CoreFieldNotRequired,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use privatix_plugin_api::json::JsonError;
     use serde_json::json;
 
     use super::*;
@@ -321,6 +303,12 @@ mod tests {
             TemplateError::Json(JsonError::NumberTooLarge { place: place() }),
             TemplateError::Json(JsonError::NumberNotInteger { number: word(), place: place() }),
             TemplateError::Json(JsonError::TooDeep { place: place() }),
+            TemplateError::TooLarge { bytes: 0 },
+            TemplateError::Form(""),
+            TemplateError::UnknownDraft { place: place(), found: word() },
+            TemplateError::RemoteReference { place: place(), found: word(), reason: "" },
+            TemplateError::TooComplex { place: place(), reason: word() },
+            TemplateError::UnsupportedPattern { place: place(), pattern: word(), reason: "" },
             TemplateError::InvalidSchema { place: place(), reason: word() },
             TemplateError::CoreFieldMissing { field: "", required: "" },
             TemplateError::CoreFieldType { field: "", found: word(), required: "" },
@@ -328,6 +316,7 @@ mod tests {
         ] {
             let problem = Problem::template("x.access.json", &error, String::new());
             assert_eq!(problem.code.code(), error.code().code());
+            assert!(problem.code.known().is_some(), "{} stands in the list", problem.code);
         }
     }
 }

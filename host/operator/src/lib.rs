@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod buying;
 pub mod client;
+mod selling;
 mod socket;
 pub mod trade;
 pub mod view;

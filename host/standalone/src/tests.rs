@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use privatix_base::config::{ModuleTimeouts, OrderPolicy};
-use privatix_core::{Caller, CoreReply, ModuleApi, ModuleCall, Registration, Service, Settings};
+use privatix_core::{
+    AgentSettings, Caller, ClientSettings, CoreReply, ModuleApi, ModuleCall, PartySettings,
+    Registration, Service, Settings,
+};
 use privatix_domain::billing::Tolerance;
 use privatix_domain::identity::Identity;
 use privatix_domain::template::{Template, TemplateKind};
@@ -58,7 +61,7 @@ impl Host {
     ) -> Self {
         let home = tempfile::tempdir().expect("a directory");
         let store = Store::open(&home.path().join("state.db")).await.expect("opened");
-        let service = Service::new(store, Identity::from_entropy([1; 96]), settings(role));
+        let service = Service::new(store, Identity::from_entropy([1; 96]), settings(), party(role));
         let access = include_bytes!("../../../plugins/echo/echo.access.json");
         let registration = Registration {
             product: PRODUCT,
@@ -68,8 +71,8 @@ impl Host {
             access: &Template::parse(TemplateKind::Access, access).expect("a template"),
             offering: None,
         };
-        service.register(registration).await.expect("registered");
-        let token = service.token_make("mine").await.expect("a token").token;
+        service.upkeep().register(registration).await.expect("registered");
+        let token = service.operator().token_make("mine").await.expect("a token").token;
         let caller = Caller { product: PRODUCT, name: "mine".into() };
         let door = Door::new(core(service.modules()), caller, at_once);
         let line = Arc::new(Line::new(Arc::clone(&door), &json!({}), Arc::default()));
@@ -298,21 +301,26 @@ fn timeouts() -> ModuleTimeouts {
     }
 }
 
-fn settings(role: Role) -> Settings {
-    Settings {
-        role,
-        activation_timeout: Duration::from_secs(60),
-        first_payment_timeout: Duration::from_secs(600),
-        max_unreported: 64 << 20,
-        exchange: "http://192.0.2.1".into(),
-        orders: OrderPolicy::Open,
-        allowlist: Vec::new(),
-        max_channels_per_client: 10,
-        max_orders_per_hour: 10,
-        max_waiting_orders_per_client: 5,
-        max_waiting_orders: 1000,
-        service_endpoint_address: None,
-        allow_foreign_payment_receiver: false,
-        tolerance: Tolerance::default(),
+fn settings() -> Settings {
+    Settings { activation_timeout: Duration::from_secs(60), max_unreported: 64 << 20 }
+}
+
+fn party(role: Role) -> PartySettings {
+    match role {
+        Role::Agent => PartySettings::Agent(AgentSettings {
+            first_payment_timeout: Duration::from_secs(600),
+            exchange: "http://192.0.2.1".into(),
+            orders: OrderPolicy::Open,
+            allowlist: Vec::new(),
+            max_channels_per_client: 10,
+            max_orders_per_hour: 10,
+            max_waiting_orders_per_client: 5,
+            max_waiting_orders: 1000,
+            service_endpoint_address: None,
+        }),
+        Role::Client => PartySettings::Client(ClientSettings {
+            allow_foreign_payment_receiver: false,
+            tolerance: Tolerance::default(),
+        }),
     }
 }

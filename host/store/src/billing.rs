@@ -9,10 +9,12 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::channel::state;
+use super::rules::{not_ended, of_channel};
 use super::{Result, Store, StoreError, Txn, from_db, to_db};
 use privatix_base::clock::UnixSeconds;
-use privatix_domain::billing::Bounds;
+use privatix_domain::billing::{Bounds, Thresholds};
 use privatix_domain::status::ChannelState;
+use privatix_domain::usage;
 use privatix_plugin_api::message::Status;
 
 /// A channel as billing sees it.
@@ -42,12 +44,10 @@ pub struct BillingRow {
     pub in_session: bool,
     /// Whether there is an access message.
     pub has_access: bool,
-    /// Usage from which on a report has it looked at at once.
-    pub alarm: Option<u64>,
     /// Whether nothing was left to be done when it was looked at last.
     pub settled: bool,
-    /// How far it may be used until something is paid or reported.
-    pub bounds: Bounds,
+    /// What is kept beside it, for reports.
+    pub thresholds: Thresholds,
     /// The client: what the agent has signed last.
     pub agent: Option<AgentRow>,
 }
@@ -69,7 +69,7 @@ pub struct AgentRow {
 
 /// What a row is read from; the reader adds its condition.
 macro_rules! select {
-    ($condition:literal) => {
+    ($($condition:tt)+) => {
         concat!(
             "SELECT c.id, c.offering, c.peer, c.status, c.holds, c.since, c.created_at, c.deposit, c.paid, c.used, \
              c.used_at, c.alarm, c.settled, c.use_limit, c.use_step, c.access IS NOT NULL AS has_access, \
@@ -79,7 +79,7 @@ macro_rules! select {
              a.usage AS agent_usage FROM channels c \
              LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL \
              LEFT JOIN accounts a ON a.channel = c.id WHERE ",
-            $condition
+            $($condition)+
         )
     };
 }
@@ -108,9 +108,7 @@ impl Store {
         let sql = if all {
             select!("c.settled = 0 AND c.id > $1 ORDER BY c.id LIMIT $2")
         } else {
-            select!(
-                "c.settled = 0 AND c.id > $1 AND c.status <> 'terminated' ORDER BY c.id LIMIT $2"
-            )
+            select!("c.settled = 0 AND c.id > $1 AND c.", not_ended!(), " ORDER BY c.id LIMIT $2")
         };
         let after = after.map_or(Uuid::nil(), |id| id.0);
         let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(&self.pool).await;
@@ -161,8 +159,7 @@ impl Txn {
             .transpose()
     }
 
-    /// Sets what is paid for a channel, from which usage on it has to be judged anew, and how far it
-    /// may be used.
+    /// Sets what is paid for a channel, and what follows for its use.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -170,9 +167,9 @@ impl Txn {
         &mut self,
         id: ClientKey,
         paid: u64,
-        alarm: Option<u64>,
-        bounds: Bounds,
+        thresholds: Thresholds,
     ) -> Result<()> {
+        let Thresholds { alarm, bounds } = thresholds;
         self.touch(id);
         let sql = "UPDATE channels SET paid = $2, alarm = $3, use_limit = $4, use_step = $5, \
                    settled = 0 WHERE id = $1";
@@ -210,9 +207,12 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn billing_bounds(&mut self, id: ClientKey) -> Result<(u64, Bounds)> {
-        let sql = "SELECT c.used + COALESCE(s.usage, 0), c.use_limit, c.use_step FROM channels c \
-                   LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL \
-                   WHERE c.id = $1";
+        let sql = concat!(
+            "SELECT ",
+            of_channel!(),
+            ", c.use_limit, c.use_step FROM channels c \
+             LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL WHERE c.id = $1"
+        );
         let found = sqlx::query_as(sql).bind(id.0).fetch_optional(&mut *self.inner).await;
         let found: Option<(i64, Option<i64>, Option<i64>)> =
             found.map_err(StoreError::at("reading how far a channel may be used"))?;
@@ -261,13 +261,15 @@ fn row(row: &SqliteRow) -> Result<BillingRow> {
             created_at: number("created_at")?,
             deposit: number("deposit")?,
             paid: number("paid")?,
-            usage: number("used")?.saturating_add(open_usage.unwrap_or(0)).min(MAX_INTEGER),
+            usage: usage::of_channel(number("used")?, open_usage.unwrap_or(0)),
             used_at: number("used_at")?.max(maybe("open_used_at")?.unwrap_or(0)),
             in_session: open_usage.is_some(),
             has_access: row.try_get("has_access")?,
-            alarm: maybe("alarm")?,
             settled: row.try_get::<i16, _>("settled")? == 1,
-            bounds: Bounds { limit: maybe("use_limit")?, step: maybe("use_step")? },
+            thresholds: Thresholds {
+                alarm: maybe("alarm")?,
+                bounds: Bounds { limit: maybe("use_limit")?, step: maybe("use_step")? },
+            },
             agent: agent(row)?,
         })
     };

@@ -5,6 +5,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use super::rules::{not_ended, statuses};
 use super::{Result, Store, StoreError, Txn, from_db, to_db};
 use privatix_base::clock::UnixSeconds;
 use privatix_domain::status::{ChannelState, Effect, Holds};
@@ -93,18 +94,38 @@ pub struct StateChange<'a> {
     pub fault_count: u32,
 }
 
+/// Said twice, because an index has the channels that have not ended.
+macro_rules! of_product {
+    () => {
+        concat!(
+            "SELECT id FROM channels WHERE product = $1 AND ",
+            not_ended!(),
+            " AND status IN (SELECT value FROM json_each($2)) ORDER BY created_at, id"
+        )
+    };
+}
+
+macro_rules! replay {
+    () => {
+        concat!(
+            "UPDATE channels SET command = 'start', command_number = command_number + 1, \
+             command_attempts = 0, command_due = $3 WHERE product = $1 AND ",
+            not_ended!(),
+            " AND status IN (SELECT value FROM json_each($2)) \
+             AND (command IS DISTINCT FROM 'start' OR command_attempts > 0)"
+        )
+    };
+}
+#[cfg(test)]
+pub(super) use {of_product, replay};
+
 impl Store {
     /// The channels of a product that its module should be serving, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn channel_served(&self, product: Uuid) -> Result<Vec<ClientKey>> {
-        // Said twice, because an index has the channels that are not over.
-        let sql = "SELECT id FROM channels WHERE product = $1 AND status <> 'terminated' \
-                   AND status IN ('activating', 'active') ORDER BY created_at, id";
-        let ids = sqlx::query_scalar(sql).bind(product).fetch_all(&self.pool).await;
-        let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing served channels"))?;
-        Ok(ids.into_iter().map(ClientKey).collect())
+        self.channel_of(product, Status::allows_use).await
     }
 
     /// The channels of a product whose module has said that it serves them, oldest first.
@@ -112,11 +133,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn channel_started(&self, product: Uuid) -> Result<Vec<ClientKey>> {
-        // Said twice, because an index has the channels that are not over.
-        let sql = "SELECT id FROM channels WHERE product = $1 AND status <> 'terminated' \
-                   AND status = 'active' ORDER BY created_at, id";
-        let ids = sqlx::query_scalar(sql).bind(product).fetch_all(&self.pool).await;
-        let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing started channels"))?;
+        self.channel_of(product, |status| status == Status::Active).await
+    }
+
+    /// The channels of a product that have not ended, and whose status is such.
+    async fn channel_of(
+        &self,
+        product: Uuid,
+        is: impl Fn(Status) -> bool,
+    ) -> Result<Vec<ClientKey>> {
+        let query = sqlx::query_scalar(of_product!()).bind(product).bind(statuses(is));
+        let ids = query.fetch_all(&self.pool).await;
+        let ids: Vec<Uuid> = ids.map_err(StoreError::at("listing a product's channels"))?;
         Ok(ids.into_iter().map(ClientKey).collect())
     }
 
@@ -208,7 +236,7 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn channel_count_live(&mut self, peer: &str) -> Result<u64> {
-        let sql = "SELECT COUNT(*) FROM channels WHERE peer = $1 AND status <> 'terminated'";
+        let sql = concat!("SELECT COUNT(*) FROM channels WHERE peer = $1 AND ", not_ended!());
         let count = sqlx::query_scalar(sql).bind(peer).fetch_one(&mut *self.inner).await;
         count.map(from_db).map_err(StoreError::at("counting channels"))
     }
@@ -375,12 +403,8 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn channel_replay(&mut self, product: Uuid, now: UnixSeconds) -> Result<()> {
-        let starts = "UPDATE channels SET command = 'start', command_number = command_number + 1, \
-                      command_attempts = 0, command_due = $2 \
-                      WHERE product = $1 AND status <> 'terminated' \
-                      AND status IN ('activating', 'active') \
-                      AND (command IS DISTINCT FROM 'start' OR command_attempts > 0)";
-        let query = sqlx::query(starts).bind(product).bind(to_db(now));
+        let query = sqlx::query(replay!()).bind(product).bind(statuses(Status::allows_use));
+        let query = query.bind(to_db(now));
         let done = query.execute(&mut *self.inner).await;
         done.map_err(StoreError::at("having commands told again"))?;
         self.channel_stops_due(product, now).await
@@ -445,8 +469,11 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn channel_reissue(&mut self, product: Uuid) -> Result<u64> {
-        let sql = "UPDATE channels SET access_serial = access_serial + 1, access = NULL \
-                   WHERE product = $1 AND status <> 'terminated'";
+        let sql = concat!(
+            "UPDATE channels SET access_serial = access_serial + 1, access = NULL \
+             WHERE product = $1 AND ",
+            not_ended!()
+        );
         let done = sqlx::query(sql).bind(product).execute(&mut *self.inner).await;
         Ok(done.map_err(StoreError::at("having access messages made anew"))?.rows_affected())
     }

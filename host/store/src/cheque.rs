@@ -4,10 +4,11 @@ use privatix_plugin_api::message::ClientKey;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::rules::{is_due, of_channel};
 use super::{Result, Store, StoreError, Txn, from_db, to_db};
 use privatix_base::clock::UnixSeconds;
 use privatix_domain::account::Account;
-use privatix_domain::back_off::LONGEST;
+use privatix_domain::back_off;
 
 /// The best cheque of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,12 +72,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn cheque_due(&self, now: UnixSeconds, not_to: &[&str]) -> Result<Vec<DueCheque>> {
-        // What is due later than anything is put off was put off by a clock that has been set since.
-        let sql = "SELECT cheques.*, c.peer FROM cheques JOIN channels c ON c.id = cheques.channel \
-                   WHERE due IS NOT NULL AND (due <= $1 OR due > $2) \
-                   AND c.peer NOT IN (SELECT value FROM json_each($3)) \
-                   ORDER BY due, channel LIMIT 1000";
-        let query = sqlx::query(sql).bind(to_db(now)).bind(to_db(now + LONGEST.as_secs()));
+        let sql = concat!(
+            "SELECT cheques.*, c.peer FROM cheques JOIN channels c ON c.id = cheques.channel \
+             WHERE due IS NOT NULL AND ",
+            is_due!(),
+            " AND c.peer NOT IN (SELECT value FROM json_each($3)) \
+             ORDER BY due, channel LIMIT 1000"
+        );
+        let (by, beyond) = back_off::due(now);
+        let query = sqlx::query(sql).bind(to_db(by)).bind(to_db(beyond));
         let rows = query.bind(super::json(&not_to)).fetch_all(&self.pool).await;
         let rows = rows.map_err(StoreError::at("reading unsent cheques"))?;
         let due = |found: &SqliteRow| {
@@ -147,11 +151,14 @@ impl Txn {
     /// [`StoreError`].
     pub async fn account_put(&mut self, account: &Account, message: &str) -> Result<()> {
         self.touch(account.channel);
-        let sql = "INSERT INTO accounts (channel, message, status, cost, paid, time, usage) \
-                   SELECT $1, $2, $3, $4, $5, $6, c.used + COALESCE(s.usage, 0) FROM channels c \
-                   LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL \
-                   WHERE c.id = $1 ON CONFLICT (channel) DO UPDATE SET message = $2, status = $3, \
-                   cost = $4, paid = $5, time = $6, usage = excluded.usage";
+        let sql = concat!(
+            "INSERT INTO accounts (channel, message, status, cost, paid, time, usage) \
+             SELECT $1, $2, $3, $4, $5, $6, ",
+            of_channel!(),
+            " FROM channels c LEFT JOIN sessions s ON s.channel = c.id AND s.stopped_at IS NULL \
+             WHERE c.id = $1 ON CONFLICT (channel) DO UPDATE SET message = $2, status = $3, \
+             cost = $4, paid = $5, time = $6, usage = excluded.usage"
+        );
         let query = sqlx::query(sql)
             .bind(account.channel.0)
             .bind(message)

@@ -16,6 +16,7 @@ mod offering;
 mod page;
 mod place;
 mod product;
+mod rules;
 mod session;
 mod template;
 #[cfg(any(test, feature = "testing"))]
@@ -48,7 +49,7 @@ pub use self::fault::Fault;
 pub use self::health::Trouble;
 pub use self::library::{LibraryRow, QuarantineRow, StepRow};
 pub use self::offering::{OfferingRow, OrderRow, OrderState};
-pub use self::page::Page;
+pub use self::page::{Alike, Page};
 pub use self::product::{ProductRow, ProductUpsert};
 pub use self::session::{NewSession, ReportTarget, SessionRow};
 pub use self::template::TemplateRow;

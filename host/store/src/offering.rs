@@ -4,6 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use super::rules::is_open;
 use super::{Result, Store, StoreError, Txn, from_db, to_db};
 use privatix_base::clock::UnixSeconds;
 
@@ -88,24 +89,16 @@ impl Store {
         Ok(count > 0)
     }
 
-    /// The offerings whose hash begins with a text.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn offering_like(&self, beginning: &str) -> Result<Vec<OfferingRow>> {
-        // As in `order_like`.
-        let sql = "SELECT * FROM offerings WHERE hash >= $1 AND hash < $1 || 'g' ORDER BY hash";
-        let rows = sqlx::query(sql).bind(beginning).fetch_all(&self.pool).await;
-        rows.map_err(StoreError::at("looking for an offering"))?.iter().map(offering).collect()
-    }
-
     /// Offerings that orders are taken for, in the order of their hashes, after one of them.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn offering_page(&self, after: &str, limit: u32) -> Result<Vec<OfferingRow>> {
-        let sql = "SELECT * FROM offerings WHERE hash > $1 AND withdrawn_at IS NULL \
-                   AND supply_left > 0 ORDER BY hash LIMIT $2";
+        let sql = concat!(
+            "SELECT * FROM offerings WHERE hash > $1 AND ",
+            is_open!(),
+            " ORDER BY hash LIMIT $2"
+        );
         let rows = sqlx::query(sql).bind(after).bind(limit).fetch_all(&self.pool).await;
         rows.map_err(StoreError::at("listing offerings"))?.iter().map(offering).collect()
     }
@@ -145,17 +138,6 @@ impl Store {
         let sql = "SELECT * FROM orders WHERE state = 'waiting' ORDER BY created_at, hash";
         let rows = sqlx::query(sql).fetch_all(&self.pool).await;
         rows.map_err(StoreError::at("listing orders"))?.iter().map(order).collect()
-    }
-
-    /// The orders whose hash begins with a text.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn order_like(&self, beginning: &str) -> Result<Vec<OrderRow>> {
-        // Behind every hash with this beginning; `g` comes after the digits of a hash.
-        let sql = "SELECT * FROM orders WHERE hash >= $1 AND hash < $1 || 'g' ORDER BY hash";
-        let rows = sqlx::query(sql).bind(beginning).fetch_all(&self.pool).await;
-        rows.map_err(StoreError::at("looking for an order"))?.iter().map(order).collect()
     }
 }
 
@@ -214,15 +196,15 @@ impl Txn {
         Ok(done.map_err(StoreError::at("withdrawing an offering"))?.rows_affected() > 0)
     }
 
-    /// Takes one from the supply of an offering that is not withdrawn; returns whether there was one.
+    /// Takes one from the supply of an offering, of which there has to be something.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn offering_take(&mut self, hash: &str) -> Result<bool> {
-        let sql = "UPDATE offerings SET supply_left = supply_left - 1 \
-                   WHERE hash = $1 AND supply_left > 0 AND withdrawn_at IS NULL";
+    pub async fn offering_take(&mut self, hash: &str) -> Result<()> {
+        let sql = "UPDATE offerings SET supply_left = supply_left - 1 WHERE hash = $1";
         let done = sqlx::query(sql).bind(hash).execute(&mut *self.inner).await;
-        Ok(done.map_err(StoreError::at("taking from a supply"))?.rows_affected() > 0)
+        done.map_err(StoreError::at("taking from a supply"))?;
+        Ok(())
     }
 
     /// Gives one back to the supply.

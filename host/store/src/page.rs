@@ -1,10 +1,13 @@
-//! Pages of lists: some rows after one of them, so that nobody reads a whole history at once.
+//! Lists as people ask for them: pages, which are some rows after one of them, so that nobody reads a
+//! whole history at once; and rows by a beginning of their hash.
 
 use privatix_plugin_api::message::{ClientKey, SessionId};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{ChannelRow, ChequeRow, OfferingRow, OrderRow, Result, SessionRow, Store, StoreError};
-use super::{channel, cheque, offering, session};
+use super::{TemplateRow, channel, cheque, from_db, offering, session, template};
 
 /// Which rows of a list.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +63,68 @@ macro_rules! page {
         let rows = query.fetch_all(&$store.pool).await.map_err(StoreError::at($step))?;
         rows.iter().map($row).collect::<Result<Vec<_>>>().map(Some)
     }};
+}
+
+/// What of a table has a hash that begins with a text, as a person writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alike<T> {
+    /// One of them, if there is any.
+    pub first: Option<T>,
+    /// How many there are.
+    pub number: u64,
+}
+
+/// The statement for it. `g` comes after the digits of a hash, so that the end of the range is behind
+/// every hash with this beginning.
+macro_rules! alike {
+    ($table:literal) => {
+        concat!(
+            "SELECT *, COUNT(*) OVER () AS alike FROM ",
+            $table,
+            " WHERE hash >= $1 AND hash < $1 || 'g' ORDER BY hash LIMIT 1"
+        )
+    };
+}
+
+impl Store {
+    /// The orders whose hash begins with a text.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn order_like(&self, beginning: &str) -> Result<Alike<OrderRow>> {
+        self.alike(alike!("orders"), beginning, offering::order).await
+    }
+
+    /// The offerings whose hash begins with a text.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn offering_like(&self, beginning: &str) -> Result<Alike<OfferingRow>> {
+        self.alike(alike!("offerings"), beginning, offering::offering).await
+    }
+
+    /// The templates whose hash begins with a text.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn template_like(&self, beginning: &str) -> Result<Alike<TemplateRow>> {
+        self.alike(alike!("templates"), beginning, template::row).await
+    }
+
+    async fn alike<T>(
+        &self,
+        statement: &'static str,
+        beginning: &str,
+        row: impl Fn(&SqliteRow) -> Result<T>,
+    ) -> Result<Alike<T>> {
+        const STEP: &str = "looking for the beginning of a hash";
+        let found = sqlx::query(statement).bind(beginning).fetch_optional(&self.pool).await;
+        let Some(found) = found.map_err(StoreError::at(STEP))? else {
+            return Ok(Alike { first: None, number: 0 });
+        };
+        let number = found.try_get("alike").map_err(StoreError::at(STEP))?;
+        Ok(Alike { first: Some(row(&found)?), number: from_db(number) })
+    }
 }
 
 /// A page is `None` where the row to go on after does not exist.

@@ -5,10 +5,11 @@ use privatix_plugin_api::message::{ClientKey, SessionId};
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::rules::measured;
 use super::{Result, Store, StoreError, Txn, from_db, json, to_db};
 use privatix_base::clock::UnixSeconds;
 use privatix_domain::billing::Bounds;
-use privatix_domain::usage::Account;
+use privatix_domain::usage::{Account, MOST_BETWEEN_MARKS};
 use privatix_plugin_api::message::Status;
 
 /// A session to be opened.
@@ -27,10 +28,6 @@ pub struct NewSession {
     /// Whether the core itself measures it, in seconds.
     pub measured: bool,
 }
-
-/// The most seconds between two marks of a measured session that count as use: beyond it nobody was
-/// there to measure, because the machine slept or its clock was set.
-const MOST_BETWEEN_MARKS: UnixSeconds = 10;
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,9 +159,12 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn session_close(&mut self, id: SessionId, now: UnixSeconds) -> Result<()> {
-        let sql = "UPDATE sessions SET usage = usage + MIN(MAX($2 - used_at, 0), $3), used_at = $2 \
-                   WHERE id = $1 AND measured = 1 AND stopped_at IS NULL";
-        let query = sqlx::query(sql).bind(id.0).bind(to_db(now)).bind(to_db(MOST_BETWEEN_MARKS));
+        let sql = concat!(
+            "UPDATE sessions SET usage = ",
+            measured!(),
+            ", used_at = $1 WHERE id = $3 AND measured = 1 AND stopped_at IS NULL"
+        );
+        let query = sqlx::query(sql).bind(to_db(now)).bind(to_db(MOST_BETWEEN_MARKS)).bind(id.0);
         query.execute(&mut *self.inner).await.map_err(StoreError::at("measuring a session"))?;
         self.session_close_as_known(id, now).await
     }
@@ -197,8 +197,11 @@ impl Txn {
     /// # Errors
     /// [`StoreError`].
     pub async fn session_mark(&mut self, now: UnixSeconds) -> Result<()> {
-        let sql = "UPDATE sessions SET usage = usage + MIN(MAX($1 - used_at, 0), $2), used_at = $1 \
-                   WHERE measured = 1 AND stopped_at IS NULL";
+        let sql = concat!(
+            "UPDATE sessions SET usage = ",
+            measured!(),
+            ", used_at = $1 WHERE measured = 1 AND stopped_at IS NULL"
+        );
         let query = sqlx::query(sql).bind(to_db(now)).bind(to_db(MOST_BETWEEN_MARKS));
         query.execute(&mut *self.inner).await.map_err(StoreError::at("marking sessions"))?;
         Ok(())

@@ -60,7 +60,7 @@ impl Txn {
     }
 }
 
-fn row(row: &sqlx::sqlite::SqliteRow) -> Result<TemplateRow> {
+pub(super) fn row(row: &sqlx::sqlite::SqliteRow) -> Result<TemplateRow> {
     let read = || {
         Ok::<_, sqlx::Error>(TemplateRow {
             hash: row.try_get("hash")?,

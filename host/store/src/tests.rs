@@ -1,6 +1,7 @@
 //! A database of an older version, brought up to date.
 
 mod faults;
+mod rules;
 
 use std::borrow::Cow;
 use std::path::Path;

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::Effort;
 use crate::figures::{Figures, nanoseconds};
-use crate::messages::settings;
+use crate::messages::lone_core;
 use crate::node::resident;
 
 /// The sides of the table: callers at once, and channels in the database.
@@ -85,8 +85,7 @@ fn of_size(path: &Path, channels: u64, effort: Effort) -> anyhow::Result<Vec<Dur
     let (service, core) = {
         let _runtime = runtime.enter();
         let store = runtime.block_on(Store::open(path))?;
-        let service =
-            Service::new(store, Identity::from_entropy(seed::ENTROPY), settings(Role::Agent));
+        let service = lone_core(store, Identity::from_entropy(seed::ENTROPY), Role::Agent);
         let caller = Caller { product: seed::PRODUCT, name: "bench".into() };
         let door = Door::new(Arc::new(service.modules()), caller, door::OF_LIBRARY);
         let core = Gateway::object(door);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use privatix_base::config::{ModuleTimeouts, OrderPolicy};
-use privatix_core::{Caller, Service, Settings};
+use privatix_core::{AgentSettings, Caller, ClientSettings, PartySettings, Service, Settings};
 use privatix_domain::billing::Tolerance;
 use privatix_domain::identity::Identity;
 use privatix_modules::door::{self, Door};
@@ -44,24 +44,27 @@ const LONG: Duration = Duration::from_secs(120);
 const TARGET: f64 = 10.0 * MICROSECOND;
 const HOP: &str = "a task on the other runtime";
 
-/// A core that trades with nobody.
-pub(crate) fn settings(role: Role) -> Settings {
-    Settings {
-        role,
-        activation_timeout: LONG,
-        first_payment_timeout: LONG,
-        max_unreported: 64 << 20,
-        exchange: String::new(),
-        orders: OrderPolicy::Allowlist,
-        allowlist: Vec::new(),
-        max_channels_per_client: 1,
-        max_orders_per_hour: 1,
-        max_waiting_orders_per_client: 5,
-        max_waiting_orders: 1000,
-        service_endpoint_address: None,
-        allow_foreign_payment_receiver: false,
-        tolerance: Tolerance::default(),
-    }
+/// A core that trades with nobody; has to be made on a runtime.
+pub(crate) fn lone_core(store: Store, identity: Identity, role: Role) -> Service {
+    let own = match role {
+        Role::Agent => PartySettings::Agent(AgentSettings {
+            first_payment_timeout: LONG,
+            exchange: String::new(),
+            orders: OrderPolicy::Allowlist,
+            allowlist: Vec::new(),
+            max_channels_per_client: 1,
+            max_orders_per_hour: 1,
+            max_waiting_orders_per_client: 5,
+            max_waiting_orders: 1000,
+            service_endpoint_address: None,
+        }),
+        Role::Client => PartySettings::Client(ClientSettings {
+            allow_foreign_payment_receiver: false,
+            tolerance: Tolerance::default(),
+        }),
+    };
+    let settings = Settings { activation_timeout: LONG, max_unreported: 64 << 20 };
+    Service::new(store, identity, settings, own)
 }
 
 /// What a module needs to be created: a runtime as the binary's, and a client's core.
@@ -78,7 +81,7 @@ impl Host {
         let store = runtime.block_on(Store::open(&home.path().join("state.db")))?;
         let service = {
             let _runtime = runtime.enter();
-            Service::new(store, Identity::from_entropy([7; 96]), settings(Role::Client))
+            lone_core(store, Identity::from_entropy([7; 96]), Role::Client)
         };
         Ok(Self { runtime, home, service })
     }

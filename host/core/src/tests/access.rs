@@ -9,7 +9,7 @@ use privatix_plugin_api::message::{ClientKey, Status};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::world::{MINE, OTHER, World, access_message, identity, product_config};
+use super::world::{MINE, OTHER, World, access_message, agent, identity, product_config};
 use crate::{Draft, OrderAnswer};
 use privatix_base::clock;
 use privatix_domain::access;
@@ -85,8 +85,8 @@ async fn the_address_of_the_configuration_goes_before_that_of_the_module() {
     for (configured, said, expected) in
         [(None, "192.0.2.7", "192.0.2.7"), (Some("vpn.example"), "192.0.2.7", "vpn.example")]
     {
-        let world = World::with(Role::Agent, |settings| {
-            settings.service_endpoint_address = configured.map(str::to_owned);
+        let world = World::with(Role::Agent, |told| {
+            told.agent.service_endpoint_address = configured.map(str::to_owned);
         })
         .await;
         let config = product_config(&[("externalIP", said), ("address", "192.0.2.7:1")]);
@@ -95,7 +95,7 @@ async fn the_address_of_the_configuration_goes_before_that_of_the_module() {
         let offering = offer(&world, json!({})).await;
         let order = order(&offering, clock::unix_now() + 60, Uuid::new_v4(), json!({}));
         let channel = accepted(&world, &order).await;
-        let envelope = world.service.access_envelope(channel).await.expect("made");
+        let envelope = world.agent().access_envelope(channel).await.expect("made");
         let expect = privatix_domain::access::Expect {
             agent: world.identity.public().signing,
             order_hash: &json::hash(&order).expect("a hash"),
@@ -124,7 +124,7 @@ async fn offer(world: &World, changes: Value) -> String {
     }
     let fields: Map<String, Value> = serde_json::from_value(fields).expect("an object");
     let draft = Draft { product: "mine".into(), fields };
-    world.service.offering_create(draft).await.expect("published").hash
+    world.agent().offering_create(draft).await.expect("published").hash
 }
 
 /// An order of identity 2, with some members replaced before it is signed.
@@ -146,7 +146,7 @@ fn order(offering: &str, expires: u64, nonce: Uuid, changes: Value) -> Value {
 }
 
 async fn accepted(world: &World, order: &Value) -> ClientKey {
-    match world.service.order_received(order).await {
+    match world.agent().order_received(order).await {
         Ok(OrderAnswer::Accepted(reply)) => {
             serde_json::from_value(reply["channel"].clone()).expect("a channel")
         }
@@ -163,7 +163,7 @@ async fn an_order_that_was_answered_is_answered_alike_for_ever() {
     let offering = offer(&world, json!({})).await;
     let (now, nonce) = (clock::unix_now(), Uuid::new_v4());
     let late = order(&offering, now - 10, nonce, json!({}));
-    let refused = world.service.order_received(&late).await.expect_err("never seen");
+    let refused = world.agent().order_received(&late).await.expect_err("never seen");
     assert_eq!(refused.code, Code::OrderExpired);
 
     let reply = json!({ "channel": Uuid::new_v4() });
@@ -183,8 +183,8 @@ async fn an_order_that_was_answered_is_answered_alike_for_ever() {
     .await
     .expect("kept");
     txn.commit().await.expect("committed");
-    world.service.offering_withdraw(&offering).await.expect("withdrawn");
-    let again = world.service.order_received(&late).await;
+    world.agent().offering_withdraw(&offering).await.expect("withdrawn");
+    let again = world.agent().order_received(&late).await;
     assert_eq!(again, Ok(OrderAnswer::Accepted(reply)));
     for (changes, code) in [
         (json!({ "deposit": 1 }), "NonceUsed"),
@@ -193,7 +193,7 @@ async fn an_order_that_was_answered_is_answered_alike_for_ever() {
         (json!({ "nonce": Uuid::new_v4(), "expires": now + 60 }), "OfferingWithdrawn"),
     ] {
         let other = order(&offering, now - 10, nonce, changes.clone());
-        let refused = world.service.order_received(&other).await.expect_err(code);
+        let refused = world.agent().order_received(&other).await.expect_err(code);
         assert_eq!(refused.code.code(), code, "{changes}");
     }
     assert_eq!(
@@ -220,11 +220,11 @@ async fn a_node_that_has_moved_makes_its_access_messages_anew() {
         ("http://192.0.2.2", Some("vpn.example"), 3),
         ("http://192.0.2.2", Some("vpn.example"), 3),
     ] {
-        let again = world.restarted(|settings| {
-            settings.exchange = exchange.into();
-            settings.service_endpoint_address = endpoint.map(str::to_owned);
+        let again = world.restarted(|told| {
+            told.agent.exchange = exchange.into();
+            told.agent.service_endpoint_address = endpoint.map(str::to_owned);
         });
-        again.settings_noted().await.expect("noted");
+        agent(&again).settings_noted().await.expect("noted");
         assert_eq!(world.row(live).await.access_serial, serial, "{exchange} {endpoint:?}");
         assert_eq!(world.row(over).await.access_serial, 1);
     }
@@ -267,11 +267,11 @@ async fn new_access_message_lifts_the_rest_after_a_failed_start_at_once() {
         let channel = world.priced(status, holds, &json!({}), 0).await;
         assert_eq!(world.state(channel).await, before);
         let first = envelope(&world, channel, 2).await;
-        world.service.access_received(channel, &first).await.expect("taken");
+        world.client().access_received(channel, &first).await.expect("taken");
         assert_eq!((world.state(channel).await.as_str(), world.told(channel).await), (after, told));
         // The same once more is no news.
         let rested = world.row(channel).await;
-        world.service.access_received(channel, &first).await.expect("taken");
+        world.client().access_received(channel, &first).await.expect("taken");
         assert_eq!(world.row(channel).await, rested);
     }
 }

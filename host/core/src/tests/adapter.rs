@@ -146,7 +146,7 @@ async fn a_hold_that_is_added_and_lifted_between_two_reports_ends_the_use() {
         assert_eq!(word(&stop(&world, channel).await), "ok");
         assert_eq!(world.state(channel).await, "activating");
         let start = world.pending(channel).await.expect("a start");
-        world.service.command_answered(&start, Answer::Ready).await.expect("saved");
+        world.outbox().command_answered(&start, Answer::Ready).await.expect("saved");
         assert_eq!(world.state(channel).await, "active");
         for used in [300, 400] {
             assert_eq!(update(&world, channel, used).await, "NonActiveChannel");
@@ -175,7 +175,7 @@ async fn who_stops_by_itself_has_nothing_left_to_be_told() {
         assert_eq!(word(&stop(&world, channel).await), "ok");
         assert_eq!((world.state(channel).await.as_str(), world.told(channel).await), (then, "-"));
         // It was on its way already, and comes to nothing.
-        world.service.command_answered(&told, Answer::Stopped).await.expect("saved");
+        world.outbox().command_answered(&told, Answer::Stopped).await.expect("saved");
         assert_eq!((world.state(channel).await.as_str(), world.told(channel).await), (then, "-"));
     }
 }
@@ -189,7 +189,7 @@ async fn a_start_that_was_only_told_is_told_again_until_the_channel_is_active() 
         let start = world.pending(channel).await.expect("a start");
         assert_eq!((start.start, start.attempts), (true, attempts));
         let began = clock::unix_now();
-        world.service.command_answered(&start, Answer::Told).await.expect("saved");
+        world.outbox().command_answered(&start, Answer::Told).await.expect("saved");
         let by = |due| world.store.channel_commands(due);
         let early = by(began + 4).await.expect("read");
         assert!(early.is_empty(), "not before 5 s");
@@ -199,11 +199,11 @@ async fn a_start_that_was_only_told_is_told_again_until_the_channel_is_active() 
     world.start_session(channel).await;
     assert_eq!((world.state(channel).await.as_str(), world.told(channel).await), ("active", "-"));
     // It was on its way already.
-    world.service.command_answered(&start, Answer::Told).await.expect("saved");
+    world.outbox().command_answered(&start, Answer::Told).await.expect("saved");
     assert_eq!(world.told(channel).await, "-");
     // Of a channel that is active, a start is told once: a new access message, or a new connection.
     world.service.modules().connected(MINE, None, &[]).await.expect("told again");
     let start = world.pending(channel).await.expect("a start");
-    world.service.command_answered(&start, Answer::Told).await.expect("saved");
+    world.outbox().command_answered(&start, Answer::Told).await.expect("saved");
     assert_eq!(world.told(channel).await, "-");
 }

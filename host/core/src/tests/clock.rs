@@ -22,12 +22,12 @@ async fn a_jump_of_the_wall_clock_ends_no_channel_now_or_after_a_restart() {
     let before = since().await;
     for set in [YEAR, -YEAR] {
         set_forward(set);
-        world.service.bill_all(false).await.expect("judged");
+        world.bill_all(false).await;
         assert_eq!(states().await, alive, "{set}");
     }
     // The host's time follows the clock at the next start, and what was written before as well.
     set_forward(YEAR);
-    world.service.bill_all(false).await.expect("judged");
+    world.bill_all(false).await;
     let moved = async || {
         let mut txn = world.store.begin().await.expect("begun");
         let until = clock::unix_now();
@@ -45,15 +45,15 @@ async fn a_clock_that_was_not_set_moves_nothing() {
     let world = World::new(Role::Agent).await;
     let channel = world.channel(Status::Active).await;
     let before = world.row(channel).await;
-    world.service.bill_all(false).await.expect("judged");
-    world.restarted(|_| {}).clock_followed().await.expect("followed");
+    world.bill_all(false).await;
+    world.restarted(|_| {}).upkeep().clock_followed().await.expect("followed");
     assert_eq!(world.row(channel).await, before);
     // What was noted is used once.
     set_forward(-1000);
-    world.service.bill_all(false).await.expect("judged");
+    world.bill_all(false).await;
     set_forward(0);
     for _ in 0..2 {
-        world.restarted(|_| {}).clock_followed().await.expect("followed");
+        world.restarted(|_| {}).upkeep().clock_followed().await.expect("followed");
         let since = world.row(channel).await.since;
         assert!(before.since - since <= 1001, "{since}");
         assert!(before.since - since >= 999, "{since}");

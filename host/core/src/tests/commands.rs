@@ -15,7 +15,7 @@ async fn check(world: &World, status: Status, hold: Option<Hold>, event: Event, 
     let channel = world.channel_with(status, hold.as_slice(), |_| {}).await;
     world.session(channel, None).await;
     let before = world.row(channel).await;
-    let found = match world.service.channel_command(channel, event).await {
+    let found = match world.operator().channel_command(channel, event).await {
         Err(refused) => {
             assert_eq!(world.row(channel).await, before, "{case}");
             refused.code.to_string()
@@ -71,6 +71,6 @@ async fn every_command_in_every_status() {
         }
     }
     let unknown = ClientKey(Uuid::new_v4());
-    let refused = world.service.channel_command(unknown, Event::Suspend).await;
+    let refused = world.operator().channel_command(unknown, Event::Suspend).await;
     assert_eq!(refused.expect_err("unknown").code, Code::ChannelNotFound);
 }

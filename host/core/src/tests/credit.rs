@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::world::{World, increment, start_session, total};
 use crate::CoreReply;
+use privatix_domain::billing::Thresholds;
 use privatix_domain::status::Hold;
 
 /// Status and credit of an answer.
@@ -30,8 +31,8 @@ async fn pay(world: &World, channel: ClientKey, terms: &Value, paid: u64) {
     let row = &world.store.billing_some(&[channel]).await.expect("read")[0];
     let read = world.service.terms(&row.offering).await.expect("read").expect("terms");
     let mut txn = world.store.begin().await.expect("begun");
-    let deposit = row.deposit;
-    world.service.mark(&mut txn, channel, &read, deposit, paid).await.expect("paid");
+    let thresholds = Thresholds::of_agent(&read, row.deposit, paid);
+    txn.billing_set(channel, paid, thresholds).await.expect("paid");
     txn.commit().await.unwrap_or_else(|error| panic!("{terms}: {error}"));
 }
 
@@ -65,7 +66,7 @@ async fn replies_say_what_is_left_of_what_is_paid() {
 #[tokio::test]
 async fn the_setting_bounds_it_and_a_status_without_use_allows_none() {
     for role in [Role::Agent, Role::Client] {
-        let world = World::with(role, |settings| settings.max_unreported = 7).await;
+        let world = World::with(role, |told| told.common.max_unreported = 7).await;
         for status in Status::ALL {
             let holds: &[Hold] = if status.allows_use() { &[] } else { &[Hold::User] };
             let channel = world.priced(status, holds, &json!({}), 100).await;

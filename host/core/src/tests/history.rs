@@ -9,7 +9,7 @@ use privatix_plugin_api::message::Status;
 use serde_json::json;
 
 use super::world::World;
-use crate::{ListQuery, MAX_PAGE};
+use crate::{ListQuery, MAX_PAGE, Party};
 use privatix_base::clock;
 
 /// One live channel, and a history.
@@ -22,14 +22,14 @@ async fn world(role: Role, ended: u32) -> World {
 
 /// All that a host looks at again and again while nothing happens.
 async fn idle_pass(world: &World) {
-    assert_eq!(world.service.bill_all(false).await.expect("billed"), []);
+    assert_eq!(world.bill_all(false).await, []);
     let now = clock::unix_now();
     world.store.cheque_due(now, &[]).await.expect("read");
     world.store.channel_commands(now).await.expect("read");
     world.store.channel_overdue(now).await.expect("read");
-    world.service.orders_waiting().await.expect("read");
-    if world.service.role() == Role::Client {
-        world.service.channels_followed().await.expect("read");
+    if let Party::Client(client) = world.service.party() {
+        client.orders_waiting().await.expect("read");
+        client.channels_followed().await.expect("read");
     }
 }
 
@@ -39,13 +39,13 @@ async fn idle_pass_over_ended_channels_looks_at_none_of_them() {
         let world = world(role, 50_000).await;
         let steps = world.store.count_steps().await;
         // Like the first one after a start.
-        world.service.bill_all(true).await.expect("billed");
+        world.bill_all(true).await;
         let at_start = steps.swap(0, Ordering::Relaxed);
         assert!(at_start > 50_000, "{role}: each was looked at once: {at_start}");
         idle_pass(&world).await;
         let idle = steps.swap(0, Ordering::Relaxed);
         assert!(idle < 2000, "{role}: an idle pass takes {idle} steps of the database");
-        world.service.bill_all(true).await.expect("billed");
+        world.bill_all(true).await;
         let again = steps.load(Ordering::Relaxed);
         assert!(again < 2000, "{role}: settled channels are not looked at again: {again}");
     }
@@ -54,7 +54,7 @@ async fn idle_pass_over_ended_channels_looks_at_none_of_them() {
 #[tokio::test]
 async fn settled_channel_with_late_usage_is_looked_at_again() {
     let world = world(Role::Client, 1).await;
-    world.service.bill_all(true).await.expect("billed");
+    world.bill_all(true).await;
     let ended =
         world.store.channel_page(page("terminated")).await.expect("read").expect("rows")[0].id;
     let settled = async || world.store.billing_some(&[ended]).await.expect("read")[0].settled;
@@ -63,7 +63,7 @@ async fn settled_channel_with_late_usage_is_looked_at_again() {
     txn.billing_add_used(&[(ended, 7)], clock::unix_now()).await.expect("added");
     txn.commit().await.expect("committed");
     assert!(!settled().await, "the agent may ask for more than is signed");
-    world.service.bill_all(true).await.expect("billed");
+    world.bill_all(true).await;
     assert!(!settled().await, "the agent is asked first");
 }
 
@@ -77,7 +77,7 @@ async fn lists_come_in_pages() {
     let mut query = ListQuery::default();
     let (mut seen, mut pages) = (HashSet::new(), Vec::new());
     loop {
-        let views = world.service.channel_views(&query).await.expect("listed");
+        let views = world.operator().channel_views(&query).await.expect("listed");
         let Some(last) = views.last() else { break };
         query.after = Some(last.id.to_string());
         pages.push(views.len());
@@ -92,22 +92,26 @@ async fn lists_come_in_pages() {
         (Some("gone"), None, None),
     ] {
         let query = ListQuery { status: status.map(str::to_owned), after: None, limit };
-        let views = world.service.channel_views(&query).await;
+        let views = world.operator().channel_views(&query).await;
         assert_eq!(views.ok().map(|views| views.len()), expected, "{query:?}");
     }
     let strange = ListQuery { after: Some("f".repeat(64)), ..ListQuery::default() };
-    assert_eq!(world.service.order_views(&strange).await.expect_err("none").code, Code::NotFound);
-    let orders = world.service.order_views(&ListQuery::default()).await.expect("listed");
+    assert_eq!(
+        world.operator().order_views(&strange).await.expect_err("none").code,
+        Code::NotFound
+    );
+    let orders = world.operator().order_views(&ListQuery::default()).await.expect("listed");
     assert_eq!(orders.len(), usize::try_from(MAX_PAGE).expect("small"));
-    let offerings = world.service.offering_views(&ListQuery::default()).await.expect("listed");
+    let offerings = world.operator().offering_views(&ListQuery::default()).await.expect("listed");
     assert_eq!(offerings.len(), 1);
-    let cheques = world.service.cheque_views(&ListQuery::default()).await.expect("listed");
+    let cheques = world.operator().cheque_views(&ListQuery::default()).await.expect("listed");
     assert!(cheques.len() < 2);
-    let channel = world.service.channel_views(&ListQuery::default()).await.expect("listed").pop();
+    let channel =
+        world.operator().channel_views(&ListQuery::default()).await.expect("listed").pop();
     let channel = channel.expect("one").id;
     for (status, count) in [("open", 0), ("closed", 1)] {
         let query = ListQuery { status: Some(status.to_owned()), ..ListQuery::default() };
-        let sessions = world.service.session_views(channel, &query).await.expect("listed");
+        let sessions = world.operator().session_views(channel, &query).await.expect("listed");
         assert_eq!(sessions.len(), count, "{status}");
     }
 }

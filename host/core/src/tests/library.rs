@@ -19,7 +19,8 @@ async fn registration_notes_the_first_step_of_the_library() {
         access: &access,
         offering: None,
     };
-    let registered = world.service.library_registered(registration, "hash", "load and create");
+    let upkeep = world.service.upkeep();
+    let registered = upkeep.library_registered(registration, "hash", "load and create");
     registered.await.expect("registered");
     let known = world.store.product_get(product).await.expect("read").expect("a product");
     assert_eq!(known.name, "new");

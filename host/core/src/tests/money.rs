@@ -12,7 +12,7 @@ use super::world::{MINE, World, identity, increment, total};
 use crate::Caller;
 use privatix_base::clock;
 use privatix_domain::account::Account;
-use privatix_domain::billing::Bounds;
+use privatix_domain::billing::Thresholds;
 use privatix_domain::cheque::{Cheque, Receipt};
 use privatix_domain::signed::{self, Kind};
 use privatix_domain::status::Hold;
@@ -42,7 +42,7 @@ async fn cheque(world: &World, channel: ClientKey, balance: u64, signer: u8) -> 
 }
 
 async fn take(world: &World, cheque: &Value) -> String {
-    match world.service.cheque_received(cheque).await {
+    match world.agent().cheque_received(cheque).await {
         Ok(receipt) => format!("{} {}", receipt["paid"], receipt["status"].as_str().expect("text")),
         Err(refused) => refused.code.to_string(),
     }
@@ -80,8 +80,23 @@ async fn what_an_agent_does_with_cheques() {
     for nonsense in [json!(null), json!([1]), json!({"channel": channel}), json!("cheque")] {
         assert_eq!(take(&world, &nonsense).await, "MalformedCheque", "{nonsense}");
     }
-    let client = World::new(Role::Client).await;
-    assert_eq!(take(&client, &foreign).await, "WrongRole");
+}
+
+/// Where somebody asks for what the other side does, there is nothing to do it.
+#[tokio::test]
+async fn a_host_of_the_other_role_refuses_in_the_same_words() {
+    for (role, text) in [
+        (Role::Client, "only an agent does that (WrongRole)"),
+        (Role::Agent, "only a client does that (WrongRole)"),
+    ] {
+        let world = World::new(role).await;
+        let party = world.service.party();
+        let refused = match role {
+            Role::Client => party.agent().map(drop),
+            Role::Agent => party.client().map(drop),
+        };
+        assert_eq!(refused.expect_err("the other role").to_string(), text);
+    }
 }
 
 #[tokio::test]
@@ -100,7 +115,7 @@ async fn a_receipt_is_the_agents_signed_account() {
     let session = world.start_session(channel).await;
     world.said(total(channel, session, 40)).await;
     let cheque = cheque(&world, channel, 12, CLIENT).await;
-    let receipt = world.service.cheque_received(&cheque).await.expect("a receipt");
+    let receipt = world.agent().cheque_received(&cheque).await.expect("a receipt");
     let agent = identity(AGENT).public().signing;
     signed::verify(Kind::Receipt, &receipt, &agent).expect("signed");
     let Receipt { cheque: of, account } = serde_json::from_value(receipt).expect("a receipt");
@@ -117,12 +132,12 @@ async fn billing_again_changes_nothing() {
     for (usage, state) in [(20, "active"), (23, "active"), (24, "suspending+payment")] {
         world.said(total(channel, session, usage)).await;
         for _ in 0..3 {
-            world.service.bill_all(false).await.expect("billed");
+            world.bill_all(false).await;
         }
         assert_eq!(world.state(channel).await, state, "{usage}");
     }
     let since = world.row(channel).await.since;
-    world.service.bill_all(true).await.expect("billed");
+    world.bill_all(true).await;
     assert_eq!((world.told(channel).await, world.row(channel).await.since), ("stop", since));
 }
 
@@ -152,12 +167,17 @@ async fn an_alarm_that_is_wrong_is_put_right() {
         let channel = world.priced(Status::Active, &[], &lagging, 60).await;
         for wrong in [None, Some(1_000)] {
             let mut txn = world.store.begin().await.expect("begun");
-            txn.billing_set(channel, 0, wrong, Bounds::default()).await.expect("set");
+            let alarm = Thresholds { alarm: wrong, ..Thresholds::default() };
+            txn.billing_set(channel, 0, alarm).await.expect("set");
             txn.commit().await.expect("committed");
             for _ in 0..2 {
-                world.service.bill_all(false).await.expect("billed");
+                world.bill_all(false).await;
                 let row = &world.store.billing_some(&[channel]).await.expect("read")[0];
-                assert_eq!((row.paid, row.alarm), (0, Some(right)), "{role:?} {wrong:?}");
+                assert_eq!(
+                    (row.paid, row.thresholds.alarm),
+                    (0, Some(right)),
+                    "{role:?} {wrong:?}"
+                );
             }
         }
     }
@@ -254,7 +274,7 @@ async fn measured_sessions_count_time_that_somebody_measured() {
         assert_eq!(world.usage(channel).await, usage, "{later} s later");
     }
     // The process is no more: the session ended at its last mark.
-    world.restarted(|_| {}).sessions_recovered().await.expect("ended");
+    world.restarted(|_| {}).upkeep().sessions_recovered().await.expect("ended");
     let ended = world.sessions(channel).await;
     assert_eq!((ended[0].stopped_at, ended[0].account.usage), (Some(started + 1_000), 22));
     assert_eq!(world.usage(channel).await, 22);
@@ -265,7 +285,7 @@ async fn owing(world: &World) -> (ClientKey, ChequeRow) {
     let channel = world.priced(Status::Active, &[], &terms(json!({})), 60).await;
     let session = world.start_session(channel).await;
     world.said(total(channel, session, 40)).await;
-    world.service.bill_all(false).await.expect("billed");
+    world.bill_all(false).await;
     let cheque = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
     assert_eq!(cheque.balance, 12);
     (channel, cheque)
@@ -300,7 +320,7 @@ async fn a_cheque_is_sent_until_the_agent_has_signed_that_it_has_it() {
         cheque.due.is_some()
     };
     assert!(due().await);
-    world.service.cheque_failed(&cheque, "no answer", false).await.expect("noted");
+    world.client().cheque_failed(&cheque, "no answer", false).await.expect("noted");
     let waits = world.store.cheque_get(channel).await.expect("read").expect("a cheque");
     assert_eq!((waits.attempts, waits.trouble.as_deref()), (1, Some("no answer")));
     assert!(waits.due.expect("a time") > clock::unix_now() - 1);
@@ -315,7 +335,7 @@ async fn a_cheque_is_sent_until_the_agent_has_signed_that_it_has_it() {
         (json!({ "paid": 99, "cost": 99 }), "ok", false),
     ] {
         let message = account(channel, changes.clone());
-        let taken = world.service.account_received(channel, &message).await;
+        let taken = world.client().account_received(channel, &message).await;
         let said = taken.map_or_else(|refused| refused.code.to_string(), |_| "ok".into());
         assert_eq!((said.as_str(), due().await), (outcome, still_due), "{changes}");
     }
@@ -344,11 +364,12 @@ async fn a_forgotten_cheque_is_the_baseline_once_the_agent_shows_the_clients_sig
         };
         let offering = world.row(channel).await.offering;
         let mut txn = world.store.begin().await.expect("begun");
-        txn.billing_set(channel, 105, Some(0), Bounds::default()).await.expect("set");
+        let at_once = Thresholds { alarm: Some(0), ..Thresholds::default() };
+        txn.billing_set(channel, 105, at_once).await.expect("set");
         txn.commit().await.expect("committed");
         let session = world.start_session(channel).await;
         world.call(total(channel, session, 100)).await.expect("reported");
-        let view = async || world.service.channel_view(channel).await.expect("a channel");
+        let view = async || world.operator().channel_view(channel).await.expect("a channel");
         // An agent that has counted 400 and shows no signature, or another's, or of something else.
         let other = made(ClientKey(uuid::Uuid::new_v4()), 405, &offering, AGENT);
         for (case, shown) in [
@@ -360,14 +381,14 @@ async fn a_forgotten_cheque_is_the_baseline_once_the_agent_shows_the_clients_sig
             ("no cheque", json!({ "balance": 405 })),
         ] {
             let said = json!({ "usage": 400, "cost": 405, "paid": 405, "bestCheque": shown });
-            world.service.account_received(channel, &account(channel, said)).await.expect("taken");
+            world.client().account_received(channel, &account(channel, said)).await.expect("taken");
             let money = view().await.money.expect("money");
             assert_eq!(money.paid, 105, "{case}");
             assert!(money.dispute.is_some(), "{case}");
         }
         let shown = made(channel, 405, &offering, AGENT);
         let said = json!({ "usage": 400, "cost": 405, "paid": 405, "bestCheque": shown });
-        world.service.account_received(channel, &account(channel, said)).await.expect("taken");
+        world.client().account_received(channel, &account(channel, said)).await.expect("taken");
         let found = view().await;
         let money = found.money.expect("money");
         assert_eq!((money.paid, money.dispute, found.usage), (405, None, 400), "{billing}");
@@ -376,14 +397,14 @@ async fn a_forgotten_cheque_is_the_baseline_once_the_agent_shows_the_clients_sig
         // It goes on from there: thirty more are used and paid for.
         world.call(total(channel, session, 130)).await.expect("reported");
         let said = json!({ "usage": 430, "cost": 435, "paid": 405, "bestCheque": shown });
-        world.service.account_received(channel, &account(channel, said)).await.expect("taken");
-        world.service.bill_all(false).await.expect("billed");
+        world.client().account_received(channel, &account(channel, said)).await.expect("taken");
+        world.bill_all(false).await;
         let money = view().await.money.expect("money");
         assert_eq!(money.dispute, None, "{billing}");
         assert!(money.paid >= 435, "{billing}: {}", money.paid);
         // What is shown again changes nothing, and what the agent says alone is no proof.
         let said = json!({ "usage": 900, "cost": 905, "paid": 405, "bestCheque": shown });
-        world.service.account_received(channel, &account(channel, said)).await.expect("taken");
+        world.client().account_received(channel, &account(channel, said)).await.expect("taken");
         let found = view().await;
         assert_eq!(found.usage, 430, "{billing}");
         assert!(found.money.expect("money").dispute.is_some(), "{billing}");
@@ -394,11 +415,11 @@ async fn a_forgotten_cheque_is_the_baseline_once_the_agent_shows_the_clients_sig
 async fn an_agent_shows_the_best_cheque_of_its_client() {
     let world = World::new(Role::Agent).await;
     let channel = world.priced(Status::Active, &[], &terms(json!({})), 60).await;
-    let shown = async || world.service.account(channel).await.expect("an account");
+    let shown = async || world.agent().account(channel).await.expect("an account");
     assert_eq!(shown().await.get("bestCheque"), None);
     for balance in [4, 10] {
         let best = cheque(&world, channel, balance, CLIENT).await;
-        let receipt = world.service.cheque_received(&best).await.expect("taken");
+        let receipt = world.agent().cheque_received(&best).await.expect("taken");
         assert_eq!(receipt.get("bestCheque"), None, "its client has just sent it");
         assert_eq!(shown().await["bestCheque"], best);
     }
@@ -413,19 +434,19 @@ async fn an_agent_that_comes_back_is_paid_at_once() {
         let (channel, cheque) = owing(&world).await;
         let read = async || world.store.cheque_get(channel).await.expect("read").expect("a cheque");
         for _ in 0..9 {
-            world.service.cheque_failed(&cheque, "no answer", away).await.expect("noted");
+            world.client().cheque_failed(&cheque, "no answer", away).await.expect("noted");
         }
         let is_due = async || read().await.due.expect("unsent") <= clock::unix_now();
         assert!(!is_due().await);
         for _ in 0..2 {
             let message = account(channel, json!({ "paid": 0 }));
-            world.service.account_received(channel, &message).await.expect("taken");
+            world.client().account_received(channel, &message).await.expect("taken");
             assert_eq!((is_due().await, read().await.attempts), (at_once, 9), "{away}");
         }
         // And if he does not take it then, it is put off as before.
-        world.service.cheque_failed(&cheque, "no receipt", false).await.expect("noted");
+        world.client().cheque_failed(&cheque, "no receipt", false).await.expect("noted");
         let message = account(channel, json!({ "paid": 0 }));
-        world.service.account_received(channel, &message).await.expect("taken");
+        world.client().account_received(channel, &message).await.expect("taken");
         assert!(!is_due().await, "{away}");
     }
 }
@@ -443,7 +464,7 @@ async fn a_clock_that_was_set_back_keeps_no_cheque() {
         let mut txn = world.store.begin().await.expect("begun");
         txn.cheque_put(&cheque).await.expect("kept");
         txn.commit().await.expect("committed");
-        let found = world.service.cheques_due(not_to).await.expect("read");
+        let found = world.client().cheques_due(not_to).await.expect("read");
         let found = found.iter().any(|found| found.cheque.channel == channel);
         assert_eq!(found, due, "in {seconds} s, {not_to:?}");
     }
@@ -459,15 +480,15 @@ async fn only_the_agents_signed_end_ends_a_clients_side() {
     ] {
         let (channel, _) = owing(&world).await;
         let message = account(channel, changes.clone());
-        world.service.account_received(channel, &message).await.expect("taken");
+        world.client().account_received(channel, &message).await.expect("taken");
         assert_eq!(world.state(channel).await, state, "{changes}");
     }
     let (channel, cheque) = owing(&world).await;
     let mut forged = account(channel, json!({ "status": "terminated" }));
     forged["paid"] = 13.into();
-    let refused = world.service.account_received(channel, &forged).await.expect_err("forged");
+    let refused = world.client().account_received(channel, &forged).await.expect_err("forged");
     assert_eq!(refused.code, Code::BadAccountSignature);
-    let refused = world.service.receipt_received(&cheque, &forged).await.expect_err("no receipt");
+    let refused = world.client().receipt_received(&cheque, &forged).await.expect_err("no receipt");
     assert_eq!(refused.code, Code::MalformedReceipt);
     assert_eq!(world.state(channel).await, "active");
 }
@@ -481,7 +502,7 @@ async fn a_client_signs_nothing_before_access_is_there_and_settles_at_the_end() 
     txn.channel_set_access(waiting, 0, None).await.expect("set");
     txn.commit().await.expect("committed");
     let ended = world.priced(Status::Terminated, &[], &terms, 60).await;
-    world.service.bill_all(true).await.expect("billed");
+    world.bill_all(true).await;
     let paid =
         async |channel| world.store.cheque_get(channel).await.expect("read").map(|c| c.balance);
     assert_eq!((paid(waiting).await, paid(ended).await), (None, Some(5)));

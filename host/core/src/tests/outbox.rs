@@ -1,5 +1,7 @@
 //! What modules are told, and what follows from what they answer, or do not.
 
+use std::time::Duration;
+
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, Status, StopReason};
 
@@ -17,7 +19,7 @@ fn failed() -> Answer {
 /// Answers what is to be told of a channel, whenever that is due.
 async fn answer(world: &World, channel: ClientKey, answer: Answer) {
     let command = world.pending(channel).await.expect("something to tell");
-    world.service.command_answered(&command, answer).await.expect("saved");
+    world.outbox().command_answered(&command, answer).await.expect("saved");
 }
 
 /// Whether what is to be told of a channel is due within a second.
@@ -42,7 +44,7 @@ async fn event(world: &World, channel: ClientKey, event: Event) {
 }
 
 fn forced(world: &World) -> u64 {
-    world.service.forced(MINE)
+    world.outbox().forced(MINE)
 }
 
 #[tokio::test]
@@ -65,7 +67,7 @@ async fn a_module_that_never_stops_a_channel_does_not_trap_it() {
                 assert_eq!(is_due(&world, channel).await, attempt == 0, "again after a while");
                 assert_eq!((world.state(channel).await, forced(&world)), (on_the_way.clone(), 0));
                 assert!(world.sessions(channel).await[0].stopped_at.is_none());
-                world.service.command_answered(&told, silence.clone()).await.expect("saved");
+                world.outbox().command_answered(&told, silence.clone()).await.expect("saved");
             }
             assert_eq!((world.state(channel).await.as_str(), forced(&world)), (then, 1));
             assert_eq!(world.told(channel).await, "-");
@@ -127,10 +129,10 @@ async fn a_start_that_fails_is_tried_again_later_and_later() {
         let until = row.fault_until.expect("a time");
         assert!((began + pause..=clock::unix_now() + pause).contains(&until), "{count}: {until}");
         assert_eq!(row.fault_count, count);
-        world.service.channels_tick().await.expect("looked");
+        world.outbox().channels_tick().await.expect("looked");
         assert_eq!(world.state(channel).await, "suspended+fault", "not yet");
         overdue(&world, channel).await;
-        world.service.channels_tick().await.expect("looked");
+        world.outbox().channels_tick().await.expect("looked");
         let told = (world.state(channel).await, world.told(channel).await);
         assert_eq!(told, ("activating".to_owned(), "start"));
     }
@@ -155,16 +157,42 @@ async fn overdue(world: &World, channel: ClientKey) {
 }
 
 #[tokio::test]
+async fn a_fault_that_is_set_anew_while_time_outs_are_applied_is_not_forgiven() {
+    let world = World::new(Role::Agent).await;
+    let channel = world.channel_with(Status::Suspended, &[Hold::Fault], |_| {}).await;
+    let held = |fault_until| StateChange {
+        state: ChannelState { status: Status::Suspended, holds: Holds::NONE.with(Hold::Fault) },
+        reason: "by the test",
+        effect: None,
+        activate_by: None,
+        fault_until: Some(fault_until),
+        fault_count: 1,
+    };
+    let now = clock::unix_now();
+    world.set(channel, held(now - 1)).await;
+    let mut txn = world.store.begin().await.expect("begun");
+    txn.channel_change(channel, &held(now + 600), now).await.expect("changed");
+    let outbox = world.outbox();
+    let mut tick = tokio::spawn(async move { outbox.channels_tick().await });
+    // It has found the channel as it was, and waits for its turn to write.
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut tick).await;
+    assert!(early.is_err(), "{early:?}");
+    txn.commit().await.expect("committed");
+    tick.await.expect("no panic").expect("looked");
+    assert_eq!(world.state(channel).await, "suspended+fault");
+}
+
+#[tokio::test]
 async fn a_service_that_does_not_come_is_not_awaited_for_ever() {
     let world = World::new(Role::Agent).await;
     let channel = world.channel_with(Status::Suspended, &[Hold::User], |_| {}).await;
     event(&world, channel, Event::Resume).await;
     answer(&world, channel, Answer::Later).await;
     assert_eq!(world.told(channel).await, "-");
-    world.service.channels_tick().await.expect("looked");
+    world.outbox().channels_tick().await.expect("looked");
     assert_eq!(world.state(channel).await, "activating", "there is time");
     overdue(&world, channel).await;
-    world.service.channels_tick().await.expect("looked");
+    world.outbox().channels_tick().await.expect("looked");
     let told = (world.state(channel).await, world.told(channel).await);
     assert_eq!(told, ("suspending+fault".to_owned(), "stop"));
     assert_eq!(world.row(channel).await.reason, "not active in time");
@@ -197,7 +225,7 @@ async fn an_answer_to_a_replaced_command_is_without_effect() {
     event(&world, channel, Event::Terminate).await;
     let before = (world.row(channel).await, world.pending(channel).await);
     for late in [Answer::Stopped, Answer::Ready, failed(), failed(), failed()] {
-        world.service.command_answered(&stop, late).await.expect("saved");
+        world.outbox().command_answered(&stop, late).await.expect("saved");
         assert_eq!((world.row(channel).await, world.pending(channel).await), before);
     }
     assert_eq!(forced(&world), 0);
@@ -225,14 +253,14 @@ async fn channel_shows_its_history_and_what_last_kept_it_from_being_active() {
     let channel = active(&world).await;
     event(&world, channel, Event::HoldAdded(Hold::Payment)).await;
     let words = "the module says: channel 4 carries everything already; set `routes`\n\u{202e}";
-    world.service.replayed(channel, failed()).await.expect("saved");
+    world.outbox().replayed(channel, failed()).await.expect("saved");
     event(&world, channel, Event::HoldRemoved(Hold::Payment)).await;
     let session = world.sessions(channel).await[0].id;
     let stop =
         privatix_plugin_api::message::CoreRequest::StopSession { client_key: channel, session };
     assert_eq!(world.said(stop).await, "activating");
     answer(&world, channel, Answer::Failed(words.into())).await;
-    let view = world.service.channel_view(channel).await.expect("a channel");
+    let view = world.operator().channel_view(channel).await.expect("a channel");
     let trouble = view.trouble.expect("a reason");
     assert_eq!((trouble.status, trouble.holds), (Status::Suspending, vec!["fault".to_owned()]));
     let shown = "start failed: the module says: channel 4 carries everything already; set `routes`";
@@ -241,7 +269,7 @@ async fn channel_shows_its_history_and_what_last_kept_it_from_being_active() {
     let end = ["activating", "active", "suspending", "suspending", "activating", "suspending"];
     assert!(states.ends_with(&end), "{states:?}");
     assert!(view.history.is_sorted_by_key(|change| change.at));
-    let all = world.service.channel_views(&ListQuery::default()).await.expect("channels");
+    let all = world.operator().channel_views(&ListQuery::default()).await.expect("channels");
     let listed = all.iter().find(|view| view.id == channel).expect("listed");
     assert_eq!((listed.history.len(), &listed.trouble), (0, &None), "a list stays short");
 }
@@ -265,7 +293,7 @@ async fn what_a_module_answers_on_coming_up_replaces_no_stop() {
         if let Some(command) = command {
             event(&world, channel, command).await;
         }
-        world.service.replayed(channel, answered).await.expect("saved");
+        world.outbox().replayed(channel, answered).await.expect("saved");
         let state = world.state(channel).await;
         assert_eq!((state.as_str(), world.told(channel).await), (then, told), "{case}");
     }
@@ -279,7 +307,7 @@ async fn live_channels_are_those_that_may_be_used() {
         let holds = Holds::NONE;
         let channel = world.channel(status).await;
         assert_eq!(world.row(channel).await.state, ChannelState { status, holds });
-        let served = world.service.served_channels(MINE).await.expect("read");
+        let served = world.outbox().served_channels(MINE).await.expect("read");
         assert_eq!(served.contains(&channel), status.allows_use(), "{status}");
     }
 }

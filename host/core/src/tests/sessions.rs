@@ -111,7 +111,7 @@ async fn a_stop_that_is_repeated_changes_nothing_more() {
     let second = world.start_session(channel).await;
     assert_eq!(world.said(stop(first)).await, "active");
     world
-        .service
+        .operator()
         .channel_command(channel, privatix_domain::status::Event::Suspend)
         .await
         .expect("suspended");
@@ -134,8 +134,8 @@ async fn sessions_that_nobody_serves_end_at_their_last_usage() {
         let product = world.row(channel).await.product;
         world.call_as(product, total(channel, session, 9)).await.expect("reported");
     }
-    let earlier = world.service.open_sessions(MINE).await.expect("listed");
-    world.service.close_unserved(MINE, &[served], &earlier).await.expect("closed");
+    let earlier = world.outbox().open_sessions(MINE).await.expect("listed");
+    world.outbox().close_unserved(MINE, &[served], &earlier).await.expect("closed");
     for (channel, open) in [(served, true), (lost, false), (foreign, true)] {
         let session = &world.sessions(channel).await[0];
         assert_eq!((session.stopped_at.is_none(), session.account.usage), (open, 9));

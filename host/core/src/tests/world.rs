@@ -1,6 +1,7 @@
 //! A service with two products, and channels in any status.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use privatix_plugin_api::manifest::{Role, UsageReporting};
 use privatix_plugin_api::message::{
@@ -9,10 +10,13 @@ use privatix_plugin_api::message::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Caller, CoreReply, Registration, Service, Settings};
+use crate::{
+    AgentApi, AgentSettings, Caller, ClientApi, ClientSettings, CoreReply, OperatorApi, Outbox,
+    Party, PartySettings, Question, Registration, Service, Settings,
+};
 use privatix_base::clock::{self, UnixSeconds};
 use privatix_base::config::OrderPolicy;
-use privatix_domain::billing::{Bounds, Terms, Tolerance, alarm};
+use privatix_domain::billing::{Terms, Thresholds, Tolerance};
 use privatix_domain::identity::Identity;
 use privatix_domain::offering::Offering;
 use privatix_domain::status::{ChannelState, Hold, Holds};
@@ -42,12 +46,10 @@ impl World {
         Self::with(role, |_| {}).await
     }
 
-    pub(super) async fn with(role: Role, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) async fn with(role: Role, change: impl FnOnce(&mut Told)) -> Self {
         let home = tempfile::tempdir().expect("a directory");
         let store = Store::open(&home.path().join("state.db")).await.expect("opened");
-        let mut settings = settings(role);
-        change(&mut settings);
-        let service = Service::new(store.clone(), identity(1), settings);
+        let service = told(role, change).service(store.clone());
         let access = template(TemplateKind::Access);
         for (product, name) in [(MINE, "mine"), (OTHER, "other")] {
             let registration = Registration {
@@ -58,17 +60,41 @@ impl World {
                 access: &access,
                 offering: Some(&template(TemplateKind::Offering)),
             };
-            service.register(registration).await.expect("registered");
+            service.upkeep().register(registration).await.expect("registered");
         }
         let access_template = access.hash().to_owned();
         Self { service, store, identity: identity(1), role, access_template, _home: home }
     }
 
     /// The service of the same host after a restart with other settings.
-    pub(super) fn restarted(&self, change: impl FnOnce(&mut Settings)) -> Service {
-        let mut settings = settings(self.role);
-        change(&mut settings);
-        Service::new(self.store.clone(), identity(1), settings)
+    pub(super) fn restarted(&self, change: impl FnOnce(&mut Told)) -> Service {
+        told(self.role, change).service(self.store.clone())
+    }
+
+    /// What only an agent does.
+    pub(super) fn agent(&self) -> AgentApi {
+        agent(&self.service)
+    }
+
+    /// What only a client does.
+    pub(super) fn client(&self) -> ClientApi {
+        self.service.party().client().expect("a client").clone()
+    }
+
+    /// What an operator asks for.
+    pub(super) fn operator(&self) -> OperatorApi {
+        self.service.operator()
+    }
+
+    /// What modules are told.
+    pub(super) fn outbox(&self) -> Outbox {
+        self.service.outbox()
+    }
+
+    /// Bills all channels, or only those that have not ended. Returns the channels whose agents have
+    /// to be asked; an agent asks nobody.
+    pub(super) async fn bill_all(&self, over_too: bool) -> Vec<Question> {
+        bill_all(&self.service, over_too).await
     }
 
     /// A channel of a product of mine.
@@ -95,13 +121,11 @@ impl World {
         txn.channel_add(&row).await.expect("a channel");
         let read: Option<Offering> = serde_json::from_value(offering.clone()).ok();
         if let Some(terms) = read.as_ref().map(Terms::from) {
-            let bounds = match self.role {
-                Role::Agent => Bounds::of_agent(&terms, row.deposit, 0),
-                Role::Client => Bounds::of_client(&terms),
+            let thresholds = match self.role {
+                Role::Agent => Thresholds::of_agent(&terms, row.deposit, 0),
+                Role::Client => Thresholds::of_client(&terms),
             };
-            txn.billing_set(row.id, 0, alarm(&terms, row.deposit, 0), bounds)
-                .await
-                .expect("an alarm");
+            txn.billing_set(row.id, 0, thresholds).await.expect("an alarm");
         }
         txn.commit().await.expect("committed");
         row.id
@@ -318,22 +342,61 @@ pub(super) fn template(kind: TemplateKind) -> Template {
     Template::parse(kind, bytes).expect("a template")
 }
 
-fn settings(role: Role) -> Settings {
-    Settings {
+/// What a host is told before it starts, of both sides, so that a test can change what it is about.
+pub(super) struct Told {
+    pub(super) common: Settings,
+    pub(super) agent: AgentSettings,
+    pub(super) client: ClientSettings,
+    role: Role,
+}
+
+impl Told {
+    fn service(self, store: Store) -> Service {
+        let own = match self.role {
+            Role::Agent => PartySettings::Agent(self.agent),
+            Role::Client => PartySettings::Client(self.client),
+        };
+        Service::new(store, identity(1), self.common, own)
+    }
+}
+
+fn told(role: Role, change: impl FnOnce(&mut Told)) -> Told {
+    let mut told = Told {
+        common: Settings { activation_timeout: Duration::from_secs(60), max_unreported: 64 << 20 },
+        agent: AgentSettings {
+            first_payment_timeout: Duration::from_secs(600),
+            exchange: "http://192.0.2.1".into(),
+            orders: OrderPolicy::Open,
+            allowlist: Vec::new(),
+            max_channels_per_client: 10,
+            max_orders_per_hour: 10,
+            max_waiting_orders_per_client: 5,
+            max_waiting_orders: 1000,
+            service_endpoint_address: None,
+        },
+        client: ClientSettings {
+            allow_foreign_payment_receiver: false,
+            tolerance: Tolerance::default(),
+        },
         role,
-        activation_timeout: std::time::Duration::from_secs(60),
-        first_payment_timeout: std::time::Duration::from_secs(600),
-        max_unreported: 64 << 20,
-        exchange: "http://192.0.2.1".into(),
-        orders: OrderPolicy::Open,
-        allowlist: Vec::new(),
-        max_channels_per_client: 10,
-        max_orders_per_hour: 10,
-        max_waiting_orders_per_client: 5,
-        max_waiting_orders: 1000,
-        service_endpoint_address: None,
-        allow_foreign_payment_receiver: false,
-        tolerance: Tolerance::default(),
+    };
+    change(&mut told);
+    told
+}
+
+/// What only an agent does.
+pub(super) fn agent(service: &Service) -> AgentApi {
+    service.party().agent().expect("an agent").clone()
+}
+
+/// As [`World::bill_all`].
+pub(super) async fn bill_all(service: &Service, over_too: bool) -> Vec<Question> {
+    match service.party() {
+        Party::Agent(agent) => {
+            agent.bill_all(over_too).await.expect("judged");
+            Vec::new()
+        }
+        Party::Client(client) => client.bill_all(over_too).await.expect("billed"),
     }
 }
 

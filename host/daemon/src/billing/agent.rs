@@ -9,18 +9,18 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::ALL_EVERY;
 use privatix_base::backoff::Backoff;
 use privatix_base::condition::Condition;
-use privatix_core::Service;
+use privatix_core::AgentApi;
 
 /// Judges channels until shutdown.
-pub async fn run(service: Service, mut shutdown: watch::Receiver<bool>) {
+pub async fn run(agent: AgentApi, mut shutdown: watch::Receiver<bool>) {
     tokio::select! {
-        () = judge_all(&service) => {}
-        () = judge_changed(&service) => {}
+        () = judge_all(&agent) => {}
+        () = judge_changed(&agent) => {}
         _ = async { shutdown.wait_for(|down| *down).await.is_ok() } => {}
     }
 }
 
-async fn judge_all(service: &Service) {
+async fn judge_all(agent: &AgentApi) {
     let mut failing = Condition::new(NOT_JUDGED);
     let mut all = interval(ALL_EVERY);
     all.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -29,15 +29,15 @@ async fn judge_all(service: &Service) {
     let mut over_too = true;
     loop {
         all.tick().await;
-        over_too &= failing.note(service.bill_all(over_too).await).is_none();
+        over_too &= failing.note(agent.bill_all(over_too).await).is_none();
     }
 }
 
-async fn judge_changed(service: &Service) {
+async fn judge_changed(agent: &AgentApi) {
     let (mut failing, mut backoff) = (Condition::new(NOT_JUDGED), Backoff::default());
     loop {
-        service.billing_wanted().await;
-        match failing.note(service.bill_changed().await) {
+        agent.billing_wanted().await;
+        match failing.note(agent.bill_changed().await) {
             Some(_) => backoff.worked(&()),
             // What was not judged now is with the next pass over all.
             None => sleep_until(backoff.failed(())).await,

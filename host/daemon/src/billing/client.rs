@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::ALL_EVERY;
 use privatix_base::backoff::Backoff;
 use privatix_base::condition::Condition;
-use privatix_core::{Question, Refused, Service};
+use privatix_core::{ClientApi, Question, Refused};
 use privatix_domain::signed::Kind;
 use privatix_exchange::peer::Peer;
 use privatix_store::{ChequeRow, DueCheque, StoreError};
@@ -36,9 +36,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 const ASK_AGAIN_LATER: Duration = Duration::from_secs(5);
 
 /// Pays until shutdown.
-pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<bool>) {
+pub async fn run(client: ClientApi, peer: Peer, mut shutdown: watch::Receiver<bool>) {
     let mut payer = Payer {
-        service,
+        client,
         peer,
         to_ask: HashMap::new(),
         paces: HashMap::new(),
@@ -53,7 +53,7 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What a host that was killed has left undone may be of channels that are over.
     let mut all_at = Instant::now();
-    let mut over_too = !payer.note(payer.service.bill_all(true).await);
+    let mut over_too = !payer.note(payer.client.bill_all(true).await);
     loop {
         let next_payment = payer.pay_what_is_due().await;
         payer.ask_what_is_owed();
@@ -62,11 +62,11 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
             _ = tick.tick() => {
                 if all_at.elapsed() >= ALL_EVERY {
                     all_at = Instant::now();
-                    over_too &= !payer.note(payer.service.bill_all(over_too).await);
+                    over_too &= !payer.note(payer.client.bill_all(over_too).await);
                 }
             }
-            () = payer.service.billing_wanted() => {
-                payer.note(payer.service.bill_changed().await);
+            () = payer.client.billing_wanted() => {
+                payer.note(payer.client.bill_changed().await);
             }
             Some(done) = payer.requests.join_next() => payer.done(done.ok()),
             () = sleep_until(next) => {}
@@ -76,7 +76,7 @@ pub async fn run(service: Service, peer: Peer, mut shutdown: watch::Receiver<boo
 }
 
 struct Payer {
-    service: Service,
+    client: ClientApi,
     peer: Peer,
     /// Channels whose agents may have counted more by now, and these agents.
     to_ask: HashMap<ClientKey, String>,
@@ -135,7 +135,7 @@ impl Payer {
         self.paces.retain(|_, pace| pace.ask.max(pace.pay) > now);
         let full: Vec<&str> =
             self.busy.values().map(String::as_str).filter(|agent| self.is_full(agent)).collect();
-        let due = self.service.cheques_due(&full).await;
+        let due = self.client.cheques_due(&full).await;
         let due = self.unread.note(due)?;
         let mut next: Option<Instant> = None;
         for DueCheque { agent, cheque } in due {
@@ -145,7 +145,7 @@ impl Payer {
                 next = Some(next.map_or(pay, |next| next.min(pay)));
             } else if self.has_room(channel, &agent) {
                 self.busy.insert(channel, agent);
-                self.requests.spawn(pay(self.service.clone(), self.peer.clone(), cheque));
+                self.requests.spawn(pay(self.client.clone(), self.peer.clone(), cheque));
             }
         }
         next
@@ -161,7 +161,7 @@ impl Payer {
                 && let Some(agent) = self.to_ask.remove(&channel)
             {
                 self.busy.insert(channel, agent);
-                self.requests.spawn(ask(self.service.clone(), self.peer.clone(), channel));
+                self.requests.spawn(ask(self.client.clone(), self.peer.clone(), channel));
             }
         }
     }
@@ -192,9 +192,9 @@ fn far() -> Instant {
     Instant::now() + ALL_EVERY
 }
 
-async fn pay(service: Service, peer: Peer, cheque: ChequeRow) -> Done {
+async fn pay(client: ClientApi, peer: Peer, cheque: ChequeRow) -> Done {
     let channel = cheque.channel;
-    let why = match send(&service, &peer, &cheque).await {
+    let why = match send(&client, &peer, &cheque).await {
         Ok(()) => {
             let again = Instant::now() + AGAIN;
             let pace = Pace { ask: again, pay: again };
@@ -205,32 +205,32 @@ async fn pay(service: Service, peer: Peer, cheque: ChequeRow) -> Done {
     tracing::warn!(%channel, balance = cheque.balance, why, "a cheque was not acknowledged");
     // Whatever it was, the agent's own signed account says how things stand. It is asked first: who
     // answers is not away, and what he did not take is not pressed on him.
-    let heard = account(&service, &peer, channel).await;
-    let saved = service.cheque_failed(&cheque, &why, heard.is_err()).await;
+    let heard = account(&client, &peer, channel).await;
+    let saved = client.cheque_failed(&cheque, &why, heard.is_err()).await;
     Done { saved: Some(saved), ..asked(channel, heard) }
 }
 
-async fn send(service: &Service, peer: &Peer, cheque: &ChequeRow) -> Result<(), String> {
-    let receiver = service.payment_receiver(cheque.channel).await.map_err(say)?;
+async fn send(client: &ClientApi, peer: &Peer, cheque: &ChequeRow) -> Result<(), String> {
+    let receiver = client.payment_receiver(cheque.channel).await.map_err(say)?;
     let message: Value =
         serde_json::from_str(&cheque.message).map_err(|error| error.to_string())?;
     let receipt =
         peer.pay(&receiver, &message).await.map_err(|error| privatix_plugin_api::chain(&error))?;
-    service.receipt_received(cheque, &receipt).await.map_err(say)
+    client.receipt_received(cheque, &receipt).await.map_err(say)
 }
 
-async fn ask(service: Service, peer: Peer, channel: ClientKey) -> Done {
-    let heard = account(&service, &peer, channel).await;
+async fn ask(client: ClientApi, peer: Peer, channel: ClientKey) -> Done {
+    let heard = account(&client, &peer, channel).await;
     asked(channel, heard)
 }
 
 /// Has the agent say how things stand, and takes it in.
-async fn account(service: &Service, peer: &Peer, channel: ClientKey) -> Result<(), String> {
-    let exchange = service.exchange_of(channel).await.map_err(say)?;
-    let request = service.request_make(Kind::AccountRequest, channel).map_err(say)?;
+async fn account(client: &ClientApi, peer: &Peer, channel: ClientKey) -> Result<(), String> {
+    let exchange = client.exchange_of(channel).await.map_err(say)?;
+    let request = client.request_make(Kind::AccountRequest, channel).map_err(say)?;
     let account = peer.channel(&exchange, channel, "account", &request).await;
     let account = account.map_err(|error| privatix_plugin_api::chain(&error))?;
-    service.account_received(channel, &account).await.map_err(say).map(drop)
+    client.account_received(channel, &account).await.map_err(say).map(drop)
 }
 
 fn asked(channel: ClientKey, heard: Result<(), String>) -> Done {

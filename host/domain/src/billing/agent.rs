@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Terms;
 use crate::offering::BillingType;
+use crate::status::has_ended;
 
 /// What an agent knows of a channel. Times are Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,7 @@ pub struct Judgement {
 
 /// Whether a channel is never judged again.
 pub fn is_settled(facts: &AgentFacts) -> bool {
-    facts.status == Status::Terminated
+    has_ended(facts.status)
 }
 
 /// Judges a channel at a time.

@@ -12,7 +12,7 @@
 //! and has no end of its own: the agent's meter decides when the deposit is used up, and one that is
 //! a little below the client's must not leave a remainder that nobody can use.
 
-use super::agent::{held_at, last_unit, usage_costing};
+use super::agent::{alarm, held_at, last_unit, usage_costing};
 use super::{BillingType, Terms};
 use crate::offering::UnitType;
 use privatix_plugin_api::json::MAX_INTEGER;
@@ -63,6 +63,29 @@ impl Bounds {
         let most = self.step.map_or(max_unreported, |step| step.min(max_unreported));
         let left = self.limit.map_or(most, |limit| limit.saturating_sub(usage));
         left.min(most).min(MAX_INTEGER)
+    }
+}
+
+/// What is kept beside a channel so that most reports of its use need nobody's attention. It follows
+/// from the terms and from what is paid, and is kept anew whenever money changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Usage from which on a report has the channel looked at at once; `None`: no usage does.
+    pub alarm: Option<u64>,
+    /// How far it may be used until something is paid or reported.
+    pub bounds: Bounds,
+}
+
+impl Thresholds {
+    /// An agent's, for what is paid.
+    pub fn of_agent(terms: &Terms, deposit: u64, paid: u64) -> Self {
+        let alarm = alarm(terms, deposit, paid).filter(|alarm| *alarm <= MAX_INTEGER);
+        Self { alarm, bounds: Bounds::of_agent(terms, deposit, paid) }
+    }
+
+    /// A client's, who looks with every report at a channel that costs anything.
+    pub fn of_client(terms: &Terms) -> Self {
+        Self { alarm: terms.are_watched().then_some(0), bounds: Bounds::of_client(terms) }
     }
 }
 

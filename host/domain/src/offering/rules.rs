@@ -3,7 +3,38 @@
 use url::Url;
 
 use super::{BillingType, Offering, OfferingError};
+use crate::code::Code;
 use crate::signed::is_hash;
+
+/// Why an agent takes no order for an offering that it has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// It was withdrawn.
+    #[error("no more orders are taken for it")]
+    Withdrawn,
+    /// Nothing of its supply is left.
+    #[error("all of the supply is taken")]
+    Exhausted,
+}
+
+impl Closed {
+    /// Why it is closed, if it is.
+    pub fn of(is_withdrawn: bool, supply_left: u64) -> Option<Self> {
+        match (is_withdrawn, supply_left) {
+            (true, _) => Some(Self::Withdrawn),
+            (false, 0) => Some(Self::Exhausted),
+            (false, _) => None,
+        }
+    }
+
+    /// The stable name of the refusal.
+    pub fn code(self) -> Code {
+        match self {
+            Self::Withdrawn => Code::OfferingWithdrawn,
+            Self::Exhausted => Code::SupplyExhausted,
+        }
+    }
+}
 
 pub(super) fn check(offering: &Offering) -> Result<(), OfferingError> {
     if !is_hash(&offering.template_hash) {

@@ -233,7 +233,7 @@ impl Hands {
     }
 
     async fn standing(&self, product: Option<Uuid>) -> Result<Standing, StoreError> {
-        let standing = self.context.service.standing(&self.name, product).await?;
+        let standing = self.context.upkeep.standing(&self.name, product).await?;
         if standing.disabled {
             return Ok(Standing::SwitchedOff(words::disabled(&self.name)));
         }
@@ -283,19 +283,19 @@ impl Hands {
     /// library that is set aside nothing is taken: to give it back would have everybody look again.
     async fn claim(&self, checked: &Checked) -> Result<Claim, StoreError> {
         let (context, product) = (&self.context, checked.manifest.product_id);
-        let standing = context.service.standing(&self.name, Some(product)).await?;
+        let standing = context.upkeep.standing(&self.name, Some(product)).await?;
         if let Some(owner) = standing.owner.filter(|owner| *owner != self.name) {
             return Ok(Claim::Taken(self.duplicate(checked, &owner)));
         }
         if checked.library().is_some()
-            && let Some(aside) = context.service.quarantined(&checked.content_hash).await?
+            && let Some(aside) = context.upkeep.quarantined(&checked.content_hash).await?
         {
             return Ok(Claim::SetAside(quarantined(&checked.manifest.name, &aside.reason)));
         }
         if let Err(holder) = context.registry.claim(product, &self.name) {
             return Ok(Claim::Taken(self.duplicate(checked, &holder)));
         }
-        let record = context.service.library_record(&checked.content_hash).await?;
+        let record = context.upkeep.library_record(&checked.content_hash).await?;
         Ok(Claim::Ours { deaths: record.deaths })
     }
 
@@ -312,7 +312,7 @@ impl Hands {
             error = privatix_plugin_api::chain(&error),
             "the module does not say which channels it serves; those that it has started count"
         );
-        let started = self.context.service.started_channels(running.checked.manifest.product_id);
+        let started = self.context.outbox.started_channels(running.checked.manifest.product_id);
         started.await.map_err(|error| words::host_failed(&error))
     }
 
@@ -332,10 +332,10 @@ impl Hands {
         let Some(running) = &self.running else { return };
         let (context, product) = (&self.context, checked.manifest.product_id);
         context.registry.update(&self.name, |view| view.health = None);
-        self.forced_before = context.service.forced(product);
-        self.backwards_before = context.service.backwards(product);
+        self.forced_before = context.outbox.forced(product);
+        self.backwards_before = context.outbox.backwards(product);
         context.router.open(product, Arc::clone(&running.generation));
-        if let Err(error) = context.service.routed(product).await {
+        if let Err(error) = context.outbox.routed(product).await {
             tracing::warn!(
                 module = self.name,
                 error = privatix_plugin_api::chain(&error),
@@ -359,8 +359,8 @@ impl Hands {
         let product = running.checked.manifest.product_id;
         let health = record::words(&record::Findings {
             failures: running.generation.record().failures(std::time::Instant::now()),
-            forced: self.context.service.forced(product) - self.forced_before,
-            backwards: self.context.service.backwards(product) - self.backwards_before,
+            forced: self.context.outbox.forced(product) - self.forced_before,
+            backwards: self.context.outbox.backwards(product) - self.backwards_before,
             said,
         });
         self.context.registry.update(&self.name, |view| {

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use privatix_core::{Caller, CoreReply, Service};
+use anyhow::{Context, anyhow, bail};
+use privatix_core::{AgentApi, Caller, CoreReply, Service};
 use privatix_daemon::billing;
 use privatix_domain::identity::Identity;
 use privatix_plugin_api::manifest::Role;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::seed;
 use crate::Effort;
 use crate::figures::{Figures, Row, nanoseconds};
-use crate::messages::settings;
+use crate::messages::lone_core;
 use crate::report::MILLISECOND;
 
 const CHANNELS: u64 = 100_000;
@@ -46,10 +46,12 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Vec<Row>> {
         price(&path).await?;
         let store = Store::open(&path).await?;
         let identity = Identity::from_entropy(seed::ENTROPY);
-        let service = Service::new(store, identity, settings(Role::Agent));
-        let mut rows = vec![sweep(&service, &path).await?];
-        rows.push(beside(&service, channels, effort.time).await?);
-        rows.push(verdicts(&service).await?);
+        let service = lone_core(store, identity, Role::Agent);
+        let party = service.party();
+        let agent = party.agent().map_err(|refused| anyhow!("{refused}"))?;
+        let mut rows = vec![sweep(agent, &path).await?];
+        rows.push(beside(&service, agent, channels, effort.time).await?);
+        rows.push(verdicts(&service, agent).await?);
         Ok(rows)
     })
 }
@@ -73,12 +75,12 @@ async fn price(path: &Path) -> anyhow::Result<()> {
     Ok(database.close().await?)
 }
 
-async fn sweep(service: &Service, path: &Path) -> anyhow::Result<Row> {
+async fn sweep(agent: &AgentApi, path: &Path) -> anyhow::Result<Row> {
     let mut database: SqliteConnection = seed::open(path).await?;
     let (mut times, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..SWEEPS {
         let begun = Instant::now();
-        service.bill_all(false).await?;
+        agent.bill_all(false).await?;
         times.push(nanoseconds(begun.elapsed()));
         let begun = Instant::now();
         sqlx::query(READ).fetch_all(&mut database).await?;
@@ -90,15 +92,20 @@ async fn sweep(service: &Service, path: &Path) -> anyhow::Result<Row> {
 }
 
 /// Reports of usage while all channels are judged again and again.
-async fn beside(service: &Service, channels: u64, time: Duration) -> anyhow::Result<Row> {
+async fn beside(
+    service: &Service,
+    agent: &AgentApi,
+    channels: u64,
+    time: Duration,
+) -> anyhow::Result<Row> {
     let alone = reports(service, channels, time).await?;
     let (stop, stopped) = watch::channel(false);
     let judge = tokio::spawn({
-        let service = service.clone();
+        let agent = agent.clone();
         async move {
             let mut sweeps = 0;
             while !*stopped.borrow() {
-                service.bill_all(false).await?;
+                agent.bill_all(false).await?;
                 sweeps += 1;
             }
             anyhow::Ok(sweeps)
@@ -128,11 +135,11 @@ async fn reports(service: &Service, channels: u64, time: Duration) -> anyhow::Re
 }
 
 /// From a report that matters to the status that follows from it.
-async fn verdicts(service: &Service) -> anyhow::Result<Row> {
+async fn verdicts(service: &Service, agent: &AgentApi) -> anyhow::Result<Row> {
     let (stop, stopped) = watch::channel(false);
-    let judge = tokio::spawn(billing::agent::run(service.clone(), stopped));
+    let judge = tokio::spawn(billing::agent::run(agent.clone(), stopped));
     let mut times = Vec::new();
-    let mut changes = service.outbox();
+    let mut changes = service.outbox().changes();
     for number in 0..VERDICTS {
         let CoreRequest::UpdateSession { client_key, session, .. } = seed::report(number) else {
             bail!("a report was asked for");
@@ -144,7 +151,7 @@ async fn verdicts(service: &Service) -> anyhow::Result<Row> {
         if !matches!(reply, CoreReply::Status(status) if status.status == Status::Active) {
             bail!("the channel was not active: {reply:?}");
         }
-        while service.channel_view(client_key).await?.status == Status::Active {
+        while service.operator().channel_view(client_key).await?.status == Status::Active {
             changes.changed().await.context("the service")?;
         }
         times.push(nanoseconds(begun.elapsed()));

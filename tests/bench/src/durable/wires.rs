@@ -23,7 +23,8 @@ pub(super) async fn connect(
     service: Service,
     connections: u64,
 ) -> anyhow::Result<Vec<Arc<CoreObject>>> {
-    let token = service.token_make("bench").await.map_err(|refused| anyhow!("{refused}"))?.token;
+    let token =
+        service.operator().token_make("bench").await.map_err(|refused| anyhow!("{refused}"))?.token;
     let caller = Caller { product: seed::PRODUCT, name: "bench".into() };
     let door = Door::new(Arc::new(service.modules()), caller, door::OF_PROGRAM);
     let line = Line::new(door, &json!({}), Arc::default());

@@ -67,7 +67,7 @@ async fn refused(bench: Bench, by: ErrorName) -> Result<(), Finding> {
     // The client's core hands it over; whether start waits or fails is the module's affair.
     wait_for("the client to ask for access, or to be refused", || async {
         let asked = pair.agent.script.calls(Call::AuthClient).len();
-        let view = pair.client.service.channel_view(channel).await.ok();
+        let view = pair.client.service.operator().channel_view(channel).await.ok();
         let over = view.is_some_and(|view| view.status == Status::Suspended);
         Ok((asked > 0 || over).then_some(()))
     })

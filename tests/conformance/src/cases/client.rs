@@ -77,7 +77,7 @@ async fn no_access(bench: Bench) -> Result<(), Finding> {
         Ok((!pair.client.script.calls(Call::GetAccess).is_empty()).then_some(()))
     })
     .await?;
-    let status = pair.client.service.channel_view(channel).await?.status;
+    let status = pair.client.service.operator().channel_view(channel).await?.status;
     ensure(status != Status::Active, || "it is active without an access message".into())?;
     match pair.client.module()?.start(channel).await {
         Err(error) if error.is_breakdown() => {
@@ -95,7 +95,8 @@ async fn no_access(bench: Bench) -> Result<(), Finding> {
             return Ok(None);
         }
         let served = pair.client.module()?.sessions().await?.contains(&channel);
-        let active = pair.client.service.channel_view(channel).await?.status == Status::Active;
+        let active =
+            pair.client.service.operator().channel_view(channel).await?.status == Status::Active;
         Ok((served || active).then_some(()))
     })
     .await

@@ -148,7 +148,7 @@ async fn suspended(bench: Bench, by_agent: bool) -> Result<(), Finding> {
 }
 
 fn was_forced(party: &crate::core::Party) -> bool {
-    party.service.forced(party.product()) > 0
+    party.service.outbox().forced(party.product()) > 0
 }
 
 async fn resume(bench: Bench) -> Result<(), Finding> {

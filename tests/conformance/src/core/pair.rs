@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use privatix_base::config::ModuleTimeouts;
-use privatix_core::{Caller, Draft, OrderAnswer, Refused, Service, Source};
+use privatix_core::{AgentApi, Caller, ClientApi, Draft, OrderAnswer, Refused, Source};
 use privatix_domain::code::Code;
 use privatix_domain::status::Event;
 use privatix_plugin_api::manifest::Role;
 use privatix_plugin_api::message::{ClientKey, CoreRequest, Exercised, ModuleRequest, Status};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Bench, Call, PATIENCE, Party, is_unsupported, program, wait_for};
@@ -41,6 +42,7 @@ pub struct Pair {
     pub agent: Party,
     /// The side that buys.
     pub client: Party,
+    buyer: ClientApi,
     offering: String,
     usual: u64,
     trading: JoinHandle<()>,
@@ -88,19 +90,22 @@ impl Pair {
         if !agent.has_module() {
             speak_for_the_agent(bench, &agent).await?;
         }
-        let offering = publish(bench, &agent.service).await?;
-        let published = agent.service.offerings_published("", u32::MAX).await?.offerings;
+        let (seller, buyer) = (agent.service.party(), client.service.party());
+        let (seller, buyer) = (seller.agent()?.clone(), buyer.client()?.clone());
+        let offering = publish(bench, &seller).await?;
+        let published = seller.offerings_published("", u32::MAX).await?.offerings;
         let key = published.first().and_then(|offering| offering.get("agentPublicKey"));
         let key = key.and_then(Value::as_str).unwrap_or_default().parse()?;
-        client.service.agent_pin(&key).await?;
+        buyer.agent_pin(&key).await?;
         for message in &published {
             let exchange = message.get("exchange").and_then(Value::as_str).unwrap_or_default();
             let from = Source { agent: &key, url: exchange, product: None };
-            client.service.offering_fetched(message, from).await?;
+            buyer.offering_fetched(message, from).await?;
         }
-        let trading = tokio::spawn(trade(agent.service.clone(), client.service.clone()));
+        let sold = agent.service.outbox().changes();
+        let trading = tokio::spawn(trade(seller, sold, buyer.clone()));
         let usual = bench.subject.settings.amount.map_or(USUAL_AMOUNT, std::num::NonZero::get);
-        Ok(Self { agent, client, offering, usual, trading })
+        Ok(Self { agent, client, buyer, offering, usual, trading })
     }
 
     /// A new channel, not yet looked at.
@@ -108,9 +113,9 @@ impl Pair {
     /// # Errors
     /// An order that is refused.
     pub async fn order(&self) -> Result<ClientKey, Finding> {
-        let order = self.client.service.order_make(&self.offering, None, false).await?;
+        let order = self.buyer.order_make(&self.offering, None, false).await?;
         wait_for("the agent's answer to an order", || async {
-            Ok(self.client.service.order_view(&order.hash).await?.channel)
+            Ok(self.client.service.operator().order_view(&order.hash).await?.channel)
         })
         .await
     }
@@ -179,7 +184,7 @@ impl Pair {
         let what = format!("the {}'s channel to be {status}", party.role);
         let waited = wait_for(&what, || async {
             // The client may not have heard of it yet.
-            let view = party.service.channel_view(channel).await;
+            let view = party.service.operator().channel_view(channel).await;
             Ok(view.ok().filter(|view| view.status == status).map(drop))
         })
         .await;
@@ -187,7 +192,7 @@ impl Pair {
             Ok(()) => Ok(()),
             Err(finding) if program::death().is_some() => Err(finding),
             Err(_) => {
-                let view = party.service.channel_view(channel).await?;
+                let view = party.service.operator().channel_view(channel).await?;
                 let (is, why) = (view.status, view.reason);
                 let logged = last_words(party);
                 Err(failed(format!("waited {PATIENCE:?} for {what}; it is {is} ({why}){logged}")))
@@ -205,7 +210,7 @@ impl Pair {
         channel: ClientKey,
         event: Event,
     ) -> Result<(), Finding> {
-        party.service.channel_command(channel, event).await?;
+        party.service.operator().channel_command(channel, event).await?;
         Ok(())
     }
 
@@ -316,7 +321,7 @@ fn last_words(party: &Party) -> String {
 }
 
 /// Publishes an offering, once the module has said what clients are told.
-async fn publish(bench: &Bench, agent: &Service) -> Result<String, Finding> {
+async fn publish(bench: &Bench, agent: &AgentApi) -> Result<String, Finding> {
     let draft = Draft { product: bench.name().to_owned(), fields: draft(bench) };
     let last = std::sync::Mutex::new(None);
     let made = wait_for("an offering", || async {
@@ -347,8 +352,8 @@ pub(crate) fn draft(bench: &Bench) -> Map<String, Value> {
 }
 
 /// Hands over what either has for the other, until it is ended.
-async fn trade(agent: Service, client: Service) {
-    let (mut sold, mut bought) = (agent.outbox(), client.outbox());
+async fn trade(agent: AgentApi, mut sold: watch::Receiver<u64>, client: ClientApi) {
+    let mut bought = client.changes();
     loop {
         // What does not work now is tried again; a case waits for what has to come of it.
         let _ = exchange(&agent, &client).await;
@@ -364,7 +369,7 @@ async fn trade(agent: Service, client: Service) {
     }
 }
 
-async fn exchange(agent: &Service, client: &Service) -> Result<(), Refused> {
+async fn exchange(agent: &AgentApi, client: &ClientApi) -> Result<(), Refused> {
     for (hash, message, _) in client.orders_waiting().await? {
         if let OrderAnswer::Accepted(reply) = agent.order_received(&message).await? {
             client.order_replied(&hash, &reply).await?;
@@ -373,7 +378,7 @@ async fn exchange(agent: &Service, client: &Service) -> Result<(), Refused> {
     for followed in client.channels_followed().await? {
         let channel = followed.channel;
         if followed.ended {
-            agent.channel_event(channel, Event::Terminate, "ended by the client").await?;
+            agent.channel_ended(channel).await?;
         }
         let account = agent.account(channel).await?;
         let newer = client.account_received(channel, &account).await?;

@@ -73,8 +73,8 @@ impl Party {
         let url = (role == Role::Agent).then(|| "http://127.0.0.1:9".to_owned());
         let seed = if role == Role::Agent { 1 } else { 2 };
         let identity = Identity::from_entropy([seed; 96]);
-        let service =
-            Service::new(store.clone(), identity, privatix_daemon::settings(&config, url));
+        let (settings, own) = privatix_daemon::settings(&config, url);
+        let service = Service::new(store.clone(), identity, settings, own);
         let manifest = &checked.manifest;
         let registration = Registration {
             product: manifest.product_id,
@@ -84,10 +84,10 @@ impl Party {
             access: &checked.access,
             offering: checked.offering.as_ref(),
         };
-        service.register(registration).await?;
+        service.upkeep().register(registration).await?;
         let (down, shutdown) = watch::channel(false);
         let router = Arc::new(Router::default());
-        let delivering = delivery::run(service.clone(), Arc::clone(&router), shutdown);
+        let delivering = delivery::run(service.outbox(), Arc::clone(&router), shutdown);
         let data_dir = private_dir(&home, "data")?;
         Ok(Self {
             role,
@@ -161,7 +161,7 @@ impl Party {
         });
         let line = Arc::new(Line::new(door, &card, Arc::default()));
         let patience = self.timeouts.create + self.timeouts.configure;
-        let token = self.service.token_make(&self.name).await?.token;
+        let token = self.service.operator().token_make(&self.name).await?.token;
         let running = Running::start(
             program,
             &self.service,
@@ -186,19 +186,20 @@ impl Party {
             .configure(self.checked.settings.clone())
             .await
             .map_err(|error| failed(format!("configure: {}", crate::chain(&error))))?;
-        let earlier = self.service.open_sessions(self.product()).await?;
-        for channel in self.service.served_channels(self.product()).await? {
+        let outbox = self.service.outbox();
+        let earlier = outbox.open_sessions(self.product()).await?;
+        for channel in outbox.served_channels(self.product()).await? {
             let answer = match generation.start(channel).await {
                 Ok(Started::Ready) => Answer::Ready,
                 Ok(Started::Later) => Answer::Later,
                 Err(error) => Answer::Failed(crate::chain(&error)),
             };
-            self.service.replayed(channel, answer).await?;
+            outbox.replayed(channel, answer).await?;
         }
         let served = generation.sessions().await?;
-        self.service.close_unserved(self.product(), &served, &earlier).await?;
+        outbox.close_unserved(self.product(), &served, &earlier).await?;
         self.router.open(self.product(), Arc::clone(&generation));
-        self.service.routed(self.product()).await?;
+        outbox.routed(self.product()).await?;
         self.generation = Some(generation);
         Ok(())
     }
