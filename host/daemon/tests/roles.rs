@@ -1,6 +1,8 @@
 //! What a host is asked for that only one of the other role does: the same refusal for all of it, and
 //! for nothing else.
 
+#![allow(clippy::expect_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use privatix_core::{Caller, Service};
+use privatix_core::Caller;
 use privatix_domain::identity::Identity;
 use privatix_modules::door::{self, Door};
 use privatix_modules::gateway::Gateway;
