@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::channel::unknown;
 use super::stored::{self, parsed};
-use super::{AgentApi, Caller, ClientApi, CoreReply, Refused, Service};
+use super::{AgentApi, Caller, ClientApi, CoreReply, Refused};
 use privatix_base::clock;
 use privatix_domain::access::{self, AccessParts, Binding, Expect};
 use privatix_domain::billing::next_balance;
@@ -24,15 +24,15 @@ const PAYMENTS: &str = "/v1/payments";
 /// How long the first start of a channel waits for the receipt of its first cheque, in seconds.
 const RECEIPT_WITHIN: u64 = 10;
 
-impl Service {
+impl AgentApi {
     pub(super) async fn auth_client(
         &self,
         caller: &Caller,
         key: ClientKey,
         password: &Password,
     ) -> Result<CoreReply, ApiError> {
-        let channel = self.channel(caller, key).await?;
-        if !self.inner.identity.is_password(key, &channel.order_hash, password) {
+        let channel = self.core.channel(caller, key).await?;
+        if !self.core.inner.identity.is_password(key, &channel.order_hash, password) {
             return Err(ErrorName::BadClientPassword.into());
         }
         if !channel.state.status.allows_use() {
@@ -41,22 +41,6 @@ impl Service {
         Ok(CoreReply::Done(Done {}))
     }
 
-    pub(super) async fn get_access(
-        &self,
-        caller: &Caller,
-        key: ClientKey,
-    ) -> Result<CoreReply, ApiError> {
-        let channel = self.channel(caller, key).await?;
-        let text = channel.access.ok_or(ErrorName::AccessNotFound)?;
-        let message: AccessMessage = serde_json::from_str(&text).map_err(|error| {
-            tracing::error!(channel = %key, %error, "a stored access message cannot be read");
-            ErrorName::Internal
-        })?;
-        Ok(CoreReply::Access(Box::new(message)))
-    }
-}
-
-impl AgentApi {
     /// The newest access message for a channel, sealed to its client; made if the
     /// product's config has changed since the last one.
     ///
@@ -136,6 +120,20 @@ impl AgentApi {
 }
 
 impl ClientApi {
+    pub(super) async fn get_access(
+        &self,
+        caller: &Caller,
+        key: ClientKey,
+    ) -> Result<CoreReply, ApiError> {
+        let channel = self.core.channel(caller, key).await?;
+        let text = channel.access.ok_or(ErrorName::AccessNotFound)?;
+        let message: AccessMessage = serde_json::from_str(&text).map_err(|error| {
+            tracing::error!(channel = %key, %error, "a stored access message cannot be read");
+            ErrorName::Internal
+        })?;
+        Ok(CoreReply::Access(Box::new(message)))
+    }
+
     /// Checks an envelope and keeps its message if it is newer than what is known.
     ///
     /// # Errors

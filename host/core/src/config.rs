@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use privatix_plugin_api::message::{ApiError, Done, ErrorName};
 
-use super::{AgentApi, Caller, CoreReply, Service, internal};
+use super::{AgentApi, Caller, CoreReply, internal};
 use privatix_base::clock;
 use privatix_store::StoreError;
 
@@ -31,9 +31,7 @@ impl AgentApi {
         }
         txn.commit().await.map(drop)
     }
-}
 
-impl Service {
     pub(super) async fn set_product_config(
         &self,
         caller: &Caller,
@@ -45,7 +43,7 @@ impl Service {
         let external_ip = config.remove(EXTERNAL_IP);
         let text = serde_json::to_string(&config)
             .map_err(|error| ApiError::with(ErrorName::BadProductConfig, error))?;
-        let mut txn = self.inner.store.begin().await.map_err(internal)?;
+        let mut txn = self.core.inner.store.begin().await.map_err(internal)?;
         let now = clock::unix_now();
         let external_ip = external_ip.as_deref();
         let changed = txn.product_set_config(caller.product, &text, external_ip, now).await;

@@ -12,13 +12,14 @@ use privatix_plugin_api::message::{
 };
 use uuid::Uuid;
 
-use super::{Caller, ClientPlace, CoreReply, Service};
+use super::{Caller, ClientPlace, CoreReply, Party, Service};
 use privatix_store::StoreError;
 
 /// The core as modules see it. Cheap to clone.
 #[derive(Clone)]
 pub struct ModuleApi {
     pub(super) core: Service,
+    party: Party,
 }
 
 /// What a module can ask.
@@ -71,7 +72,7 @@ impl From<AdapterCall> for ModuleCall {
 impl Service {
     /// What modules ask.
     pub fn modules(&self) -> ModuleApi {
-        ModuleApi { core: self.clone() }
+        ModuleApi { core: self.clone(), party: self.party() }
     }
 }
 
@@ -98,18 +99,18 @@ impl ModuleApi {
         request: CoreRequest,
     ) -> Result<CoreReply, ApiError> {
         let core = &self.core;
-        match (core.role(), request) {
-            (Role::Agent, CoreRequest::AuthClient { client_key, password }) => {
-                core.auth_client(caller, client_key, &password).await
+        match (&self.party, request) {
+            (Party::Agent(agent), CoreRequest::AuthClient { client_key, password }) => {
+                agent.auth_client(caller, client_key, &password).await
             }
-            (Role::Agent, CoreRequest::SetProductConfig { config }) => {
-                core.set_product_config(caller, config).await
+            (Party::Agent(agent), CoreRequest::SetProductConfig { config }) => {
+                agent.set_product_config(caller, config).await
             }
-            (Role::Client, CoreRequest::GetAccess { client_key }) => {
-                core.get_access(caller, client_key).await
+            (Party::Client(client), CoreRequest::GetAccess { client_key }) => {
+                client.get_access(caller, client_key).await
             }
-            (Role::Client, CoreRequest::HoldChannel { client_key, reason }) => {
-                core.hold_channel(caller, client_key, &reason).await
+            (Party::Client(client), CoreRequest::HoldChannel { client_key, reason }) => {
+                client.hold_channel(caller, client_key, &reason).await
             }
             (_, CoreRequest::ServiceReady { client_key }) => {
                 core.service_ready(caller, client_key).await
@@ -124,10 +125,10 @@ impl ModuleApi {
             (_, CoreRequest::StopSession { client_key, session }) => {
                 core.stop_session(caller, client_key, session).await
             }
-            (role @ Role::Client, CoreRequest::AuthClient { .. })
-            | (role @ Role::Client, CoreRequest::SetProductConfig { .. })
-            | (role @ Role::Agent, CoreRequest::GetAccess { .. })
-            | (role @ Role::Agent, CoreRequest::HoldChannel { .. }) => Err(not_of(role)),
+            (Party::Client(_), CoreRequest::AuthClient { .. })
+            | (Party::Client(_), CoreRequest::SetProductConfig { .. }) => Err(not_of(Role::Agent)),
+            (Party::Agent(_), CoreRequest::GetAccess { .. })
+            | (Party::Agent(_), CoreRequest::HoldChannel { .. }) => Err(not_of(Role::Client)),
             _ => Err(ErrorName::Unsupported.into()),
         }
     }
@@ -175,11 +176,7 @@ impl ModuleApi {
     }
 }
 
-/// The refusal of a call that only the other role has.
+/// The refusal of a call that only the core of this role answers.
 fn not_of(role: Role) -> ApiError {
-    let other = match role {
-        Role::Agent => Role::Client,
-        Role::Client => Role::Agent,
-    };
-    ApiError::with(ErrorName::Unsupported, format!("this core is no {other}"))
+    ApiError::with(ErrorName::Unsupported, format!("this core is no {role}"))
 }

@@ -10,12 +10,29 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::usage::Reported;
-use super::{Caller, ClientPlace, CoreReply, Service, internal};
+use super::{Caller, ClientApi, ClientPlace, CoreReply, Service, internal};
 use privatix_base::clock;
 use privatix_domain::billing::credit_applies;
 use privatix_domain::present::clip;
 use privatix_domain::status::{Event, Hold};
 use privatix_store::{ChannelRow, NewSession, Txn};
+
+impl ClientApi {
+    /// The module has found that the agent wants what the user has not agreed to.
+    pub(super) async fn hold_channel(
+        &self,
+        caller: &Caller,
+        key: ClientKey,
+        reason: &str,
+    ) -> Result<CoreReply, ApiError> {
+        let (mut txn, channel) = self.core.write(caller, key).await?;
+        let reason = format!("the module asks for the user's agreement: {}", clip(reason));
+        let state =
+            self.core.apply(&mut txn, &channel, Event::HoldAdded(Hold::User), &reason).await?;
+        self.core.commit(txn).await.map_err(internal)?;
+        Ok(CoreReply::Status(StatusReply::new(state.status)))
+    }
+}
 
 impl Service {
     pub(super) async fn service_ready(
@@ -30,20 +47,6 @@ impl Service {
         let credit = self.credit(&mut txn, key, state.status, measured).await?;
         self.commit(txn).await.map_err(internal)?;
         Ok(CoreReply::Status(StatusReply { status: state.status, credit }))
-    }
-
-    /// The module has found that the agent wants what the user has not agreed to.
-    pub(super) async fn hold_channel(
-        &self,
-        caller: &Caller,
-        key: ClientKey,
-        reason: &str,
-    ) -> Result<CoreReply, ApiError> {
-        let (mut txn, channel) = self.write(caller, key).await?;
-        let reason = format!("the module asks for the user's agreement: {}", clip(reason));
-        let state = self.apply(&mut txn, &channel, Event::HoldAdded(Hold::User), &reason).await?;
-        self.commit(txn).await.map_err(internal)?;
-        Ok(CoreReply::Status(StatusReply::new(state.status)))
     }
 
     pub(super) async fn start_session(
