@@ -14,6 +14,7 @@ mod count;
 mod leg;
 mod socket;
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
@@ -33,9 +34,15 @@ use self::leg::is_reset;
 use crate::queue;
 use crate::session::Member;
 
-/// Bytes on their way in one direction of a tunnel. A larger buffer saves system calls and costs more
-/// processor time than they do: the bytes leave the cache before they are written.
+/// Bytes that are read at once. More would save system calls and cost more processor time than they
+/// do: the bytes leave the cache before they are written.
 const BUFFER: usize = 16 * 1024;
+
+thread_local! {
+    /// Bytes are here between a read and the write that follows at once, so that tunnels at rest have no
+    /// buffers, and busy ones share one that stays in the cache.
+    static PASSING: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
+}
 
 /// The pauses between two looks at what has arrived at the end of a tunnel.
 const SHORT: Duration = Duration::from_millis(1);
@@ -138,16 +145,21 @@ impl<'a> Tunnel<'a> {
 
     /// One way until its data ends.
     async fn pass(&self, way: Way<'_>) -> Result<(), TunnelError> {
-        let mut buffer = vec![0; BUFFER];
+        // What was read and found no room.
+        let mut rest = Vec::new();
         loop {
-            let count = self.read(&way, &mut buffer).await.map_err(TunnelError::Read)?;
-            if count == 0 && self.broken.load(Relaxed) {
+            let allowed = self.admit(&way).await.map_err(TunnelError::Read)?;
+            let Some(read) = self.step(&way, allowed, &mut rest)? else { continue };
+            if read == 0 && self.broken.load(Relaxed) {
                 return Err(TunnelError::Reset);
             }
-            if count == 0 {
+            if read == 0 {
                 break;
             }
-            self.write(&way, &buffer[..count]).await.map_err(|error| self.broken(error))?;
+            if !rest.is_empty() {
+                self.write(&way, &rest).await.map_err(|error| self.broken(error))?;
+                rest = Vec::new();
+            }
         }
         let ended = SockRef::from(way.to).shutdown(Shutdown::Write);
         ended.map_err(|error| self.broken(error))?;
@@ -157,57 +169,72 @@ impl<'a> Tunnel<'a> {
         Ok(())
     }
 
-    /// Reads no more than the member may use.
-    async fn read(&self, way: &Way<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            // Also lets other tasks run now and then.
-            poll_fn(|context| way.from.poll_read_ready(context)).await?;
-            let allowed = match self.count.try_take(buffer.len()) {
-                0 => {
-                    let _held = way.from_line.then(|| self.count.hold());
-                    tokio::select! {
-                        allowed = self.count.member.take(buffer.len()) => allowed,
-                        () = is_reset(way.from) => {
-                            return Err(io::ErrorKind::ConnectionReset.into());
-                        }
-                    }
+    /// Waits for something to read, and for how much of it the member may use.
+    async fn admit(&self, way: &Way<'_>) -> io::Result<usize> {
+        // Also lets other tasks run now and then.
+        poll_fn(|context| way.from.poll_read_ready(context)).await?;
+        match self.count.try_take(BUFFER) {
+            0 => {
+                let _held = way.from_line.then(|| self.count.hold());
+                tokio::select! {
+                    allowed = self.count.member.take(BUFFER) => Ok(allowed),
+                    () = is_reset(way.from) => Err(io::ErrorKind::ConnectionReset.into()),
                 }
-                allowed => allowed,
-            };
+            }
+            allowed => Ok(allowed),
+        }
+    }
+
+    /// Reads so much and writes it at once; what there is no room for is the rest. How much was read, if
+    /// there was anything.
+    fn step(
+        &self,
+        way: &Way<'_>,
+        allowed: usize,
+        rest: &mut Vec<u8>,
+    ) -> Result<Option<usize>, TunnelError> {
+        PASSING.with_borrow_mut(|buffer| {
             let read = socket::read(way.from, &mut buffer[..allowed]);
             let count = *read.as_ref().unwrap_or(&0);
             self.count.member.give_back(allowed - count);
             match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(count) => {
-                    match way.from_line {
-                        true => self.count.received(count),
-                        false => self.count.on_end(count),
-                    }
-                    return Ok(count);
-                }
-                error => return error,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(TunnelError::Read(error)),
+                Ok(_) if way.from_line => self.count.received(count),
+                Ok(_) => self.count.on_end(count),
             }
+            let written = self.write_at_once(way, &buffer[..count]);
+            let written = written.map_err(|error| self.broken(error))?;
+            rest.extend_from_slice(&buffer[written..count]);
+            Ok(Some(count))
+        })
+    }
+
+    /// Writes what there is room for.
+    fn write_at_once(&self, way: &Way<'_>, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        match socket::write(way.to, bytes) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                match way.from_line {
+                    true => self.count.on_end(count),
+                    false => self.count.sent(count),
+                }
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(error),
         }
     }
 
     async fn write(&self, way: &Way<'_>, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match socket::write(way.to, bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    bytes = &bytes[count..];
-                    match way.from_line {
-                        true => self.count.on_end(count),
-                        false => self.count.sent(count),
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let _held = way.from_line.then(|| self.count.hold());
-                    way.to.writable().await?;
-                }
-                Err(error) => return Err(error),
-            }
+            let held = way.from_line.then(|| self.count.hold());
+            way.to.writable().await?;
+            drop(held);
+            bytes = &bytes[self.write_at_once(way, bytes)?..];
         }
         Ok(())
     }
