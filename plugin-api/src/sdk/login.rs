@@ -59,7 +59,13 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
     write_line(stream, &login).await.map_err(LoginError::Io)?;
     match read_line(stream).await.map_err(LoginError::Io)? {
         Some(answer) if answer == "ok" => Ok(()),
-        answer => Err(LoginError::Refused(answer.unwrap_or_default()).into()),
+        answer => {
+            let (answer, password) = (answer.unwrap_or_default(), &access.password.0);
+            // An agent may say it back, and an error is logged.
+            let tells = !password.is_empty() && answer.contains(password.as_str());
+            let answer = if tells { "(the password)".to_owned() } else { answer };
+            Err(LoginError::Refused(answer).into())
+        }
     }
 }
 

@@ -350,3 +350,14 @@ async fn strangers_are_bounded_in_time_and_bytes() {
     assert_eq!(answer, "denied bad login line\n");
     assert_eq!(agent.core.sessions(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_the_agent_says_back_is_in_no_error() {
+    let core = generous();
+    let line = Lines::new(&core.core()).open(CHANNEL, String::new()).await.expect("open");
+    let (mut near, mut far) = duplex(1000);
+    far.write_all(b"denied open-sesame\n").await.expect("sent");
+    let error = line.log_in(&mut near, &access()).await.expect_err("denied");
+    assert!(!format!("{error} {error:?}").contains("open-sesame"), "{error:?}");
+    assert_eq!(core.sessions(), 0);
+}
