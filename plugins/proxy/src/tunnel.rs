@@ -83,6 +83,7 @@ pub(crate) async fn run(
     let outcome = {
         let tunnel = Tunnel::new(&line.stream, &end.stream, member, manner);
         tokio::select! {
+            biased;
             outcome = tunnel.carry() => outcome,
             outcome = tunnel.count.keep() => match outcome {},
             () = tunnel.is_idle() => Err(TunnelError::Idle(manner.idle)),

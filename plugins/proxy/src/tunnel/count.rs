@@ -4,14 +4,14 @@
 //! bytes, when the credit is low, now and then while bytes wait, and at its end.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::leg::is_reset;
 use crate::queue;
@@ -44,8 +44,6 @@ pub(super) struct Count<'a> {
     uncounted: AtomicU64,
     /// Bytes that were read, and that were written, on either side.
     moved: AtomicU64,
-    /// There is something to count again.
-    news: Notify,
 }
 
 impl<'a> Count<'a> {
@@ -61,7 +59,6 @@ impl<'a> Count<'a> {
             counted: AtomicU64::new(0),
             uncounted: AtomicU64::new(0),
             moved: AtomicU64::new(0),
-            news: Notify::new(),
         }
     }
 
@@ -102,7 +99,6 @@ impl<'a> Count<'a> {
 
     fn moved(&self, count: u64) {
         self.moved.fetch_add(count, Relaxed);
-        self.news.notify_one();
     }
 
     /// The end of the data was sent to the line.
@@ -143,18 +139,29 @@ impl<'a> Count<'a> {
         self.counted.store(self.member.deliver(passed, unread), Relaxed);
     }
 
-    /// Keeps the count while bytes wait in queues. A tunnel at rest costs nothing.
+    /// Keeps the count while bytes wait in queues. A tunnel at rest costs nothing. To be polled after
+    /// what moves bytes, in the same task: nothing else tells it of them.
     pub(super) async fn keep(&self) -> Infallible {
-        loop {
-            self.news.notified().await;
+        let mut timer = pin!(sleep(LOOK));
+        let (mut seen, mut looking) = (0, false);
+        poll_fn(|context| {
             loop {
-                let before = self.moved.load(Relaxed);
-                sleep(LOOK).await;
-                if !self.now() && self.moved.load(Relaxed) == before {
-                    break;
+                let moved = self.moved.load(Relaxed);
+                if !looking && moved == seen {
+                    return Poll::Pending;
                 }
+                if !looking {
+                    (seen, looking) = (moved, true);
+                    timer.as_mut().reset(Instant::now() + LOOK);
+                }
+                ready!(timer.as_mut().poll(context));
+                // Bytes that wait are looked at again, and so are those that came meanwhile.
+                looking = self.now() || moved != seen;
+                seen = moved;
+                timer.as_mut().reset(Instant::now() + LOOK);
             }
-        }
+        })
+        .await
     }
 
     /// The bytes that were moved, and those that were counted: changes while a tunnel is in use.

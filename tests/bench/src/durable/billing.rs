@@ -50,7 +50,7 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<Vec<Row>> {
         let party = service.party();
         let agent = party.agent().map_err(|refused| anyhow!("{refused}"))?;
         // The first pass brings in order what rows made by hand lack.
-        service.bill_all(false).await?;
+        agent.bill_all(false).await?;
         let mut rows = vec![sweep(agent, &path).await?];
         rows.push(beside(&service, agent, channels, effort.time).await?);
         rows.push(verdicts(&service, agent).await?);
