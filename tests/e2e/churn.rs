@@ -22,7 +22,7 @@ const GROWTH: u64 = 64 << 10;
 const CHANNELS: usize = 4;
 
 /// What a process holds; without its connections to the database, of which there are never more
-/// than four.
+/// than six.
 #[derive(Debug, Clone)]
 struct Footprint {
     /// How many threads have each name.
@@ -46,8 +46,8 @@ impl Footprint {
             }
         }
         let connections = threads.remove("sqlx-sqlite-wor").unwrap_or(0);
-        // Four of the pool, and the one that keeps the write-ahead log.
-        assert!(connections <= 5, "{connections} connections to the database");
+        // Four of the pool, the one for notes, and the one that keeps the write-ahead log.
+        assert!(connections <= 6, "{connections} connections to the database");
         let maps = fs::read_to_string(process(node).join("maps")).expect("the maps");
         let prefix = format!("{}/", cache.display());
         let mapped = maps.lines().filter_map(|line| line.split_once(&prefix)?.1.to_owned().into());

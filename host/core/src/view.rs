@@ -134,13 +134,13 @@ impl OperatorApi {
     /// # Errors
     /// `ChannelNotFound`.
     pub async fn channel_view(&self, channel: ClientKey) -> Result<ChannelView, Refused> {
-        let row = self.core.channel_row(channel).await?;
+        let found = self.core.inner.store.channel_with_changes(channel, HISTORY).await?;
+        let (row, changes) = found.ok_or_else(unknown)?;
         let product = self.core.inner.store.product_get(row.product).await?;
         let name = product.map(|product| product.name).unwrap_or_default();
         let billing = self.core.inner.store.billing_some(&[channel]).await?.pop();
         let billing = billing.ok_or_else(unknown)?;
         let money = self.money_in_full(&billing).await?;
-        let changes = self.core.inner.store.channel_changes(channel, HISTORY).await?;
         let at = status::trouble(changes.iter().map(|change| change.state));
         let trouble = at.and_then(|at| changes.get(at)).cloned().map(change);
         let history = changes.into_iter().rev().map(change).collect();

@@ -176,21 +176,33 @@ impl Store {
         found.map_err(StoreError::at("reading a channel"))?.as_ref().map(row).transpose()
     }
 
-    /// The newest changes of a channel's status or holds, newest first.
+    /// A channel of any product with the newest changes of its status or holds, newest first, all as they
+    /// were at one moment.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn channel_changes(&self, id: ClientKey, limit: u32) -> Result<Vec<ChangeRow>> {
+    pub async fn channel_with_changes(
+        &self,
+        id: ClientKey,
+        limit: u32,
+    ) -> Result<Option<(ChannelRow, Vec<ChangeRow>)>> {
+        const STEP: &str = "reading a channel's history";
         let sql = "SELECT at, status, holds, reason FROM channel_changes WHERE channel = $1 \
                    ORDER BY at DESC, rowid DESC LIMIT $2";
-        let rows = sqlx::query(sql).bind(id.0).bind(i64::from(limit)).fetch_all(&self.pool).await;
-        let rows = rows.map_err(StoreError::at("reading a channel's history"))?;
+        // Reads alone: no writer waits for it.
+        let mut moment = self.pool.begin().await.map_err(StoreError::at(STEP))?;
+        let found = sqlx::query(GET).bind(id.0).fetch_optional(&mut *moment).await;
+        let found = found.map_err(StoreError::at(STEP))?;
+        let query = sqlx::query(sql).bind(id.0).bind(i64::from(limit));
+        let rows = query.fetch_all(&mut *moment).await.map_err(StoreError::at(STEP))?;
+        moment.rollback().await.map_err(StoreError::at(STEP))?;
         let read = |row: &SqliteRow| {
             let at = row.try_get("at").map(from_db)?;
             Ok(ChangeRow { at, state: state(row)?, reason: row.try_get("reason")? })
         };
         let changes = rows.iter().map(read).collect::<std::result::Result<_, sqlx::Error>>();
-        changes.map_err(StoreError::at("reading a channel's history"))
+        let changes = changes.map_err(StoreError::at(STEP))?;
+        Ok(found.as_ref().map(row).transpose()?.map(|channel| (channel, changes)))
     }
 
     /// What modules have to be told by now, what is longest due first.

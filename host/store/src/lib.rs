@@ -140,7 +140,8 @@ impl Store {
         let mut anchor = options.connect().await.map_err(StoreError::at("opening"))?;
         pool.set_connect_options(options.clone());
         let notes = options.synchronous(SqliteSynchronous::Normal);
-        let notes = pool_options(&health, &place).max_connections(1).connect_lazy_with(notes);
+        let notes = pool_options(&health, &place).max_connections(1).connect_with(notes).await;
+        let notes = notes.map_err(StoreError::at("opening"))?;
         let read = sqlx::query("SELECT count(*) FROM notes").execute(&mut anchor).await;
         read.map_err(StoreError::at("reading"))?;
         let noted = Place::note(path).map_err(StoreError::at("looking at the file"))?;

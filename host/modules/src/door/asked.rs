@@ -10,7 +10,7 @@ use super::gone::{Gone, Here};
 
 /// The answer to a call, when there is one. It needs no runtime where it is waited for.
 ///
-/// Whoever drops it waits no longer. A call that has not had its turn by then is broken off.
+/// Dropped, it is waited for no longer. A call that has not had its turn by then is broken off.
 #[must_use = "a call that nobody waits for may be broken off"]
 pub struct Asked<T>(State<T>);
 

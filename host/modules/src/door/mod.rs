@@ -8,7 +8,7 @@
 //! the bytes of the ABI, `privatix-standalone` JSON-RPC in two spellings.
 //!
 //! A call that waits for its turn is broken off as soon as nobody waits for its answer. A call that has
-//! begun is carried out to its end, whoever waits: it has a task of its own. No call has a deadline.
+//! begun is carried out to its end, whether or not its caller waits: it has a task of its own. No call has a deadline.
 
 mod asked;
 mod counts;
