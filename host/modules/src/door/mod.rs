@@ -2,7 +2,7 @@
 //!
 //! A door belongs to one generation of a module. It has, once for all ways in: the gate, which is
 //! closed for good when the generation is stopped; the turns, which bound how many calls are carried
-//! out at a time; the log lines of the module ([`voice`]); and the counts of its product ([`counts`]).
+//! out at a time; the log lines of the module (`voice`); and the counts of its product (`counts`).
 //!
 //! The ways in are codecs in front of a door, and have none of these: [`crate::gateway`] reads and writes
 //! the bytes of the ABI, `privatix-standalone` JSON-RPC in two spellings.

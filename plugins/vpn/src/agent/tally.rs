@@ -4,7 +4,7 @@
 //! bill. The firewall counts what comes out of the tunnel and what goes into it: that is the usage.
 //! What OpenVPN says of bytes it has *sent* only corrects it, since the firewall sees the packets
 //! to a client before the kernel has cut large ones into those that are sent, each with headers of
-//! its own, and before a full queue has dropped some.
+//! its own, and before a full queue has dropped some. Until then the device's own count bounds it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -60,6 +60,22 @@ impl Passed {
     }
 }
 
+/// How much of what the firewall has let through to all clients since the last look the device has carried:
+/// queues before it drop what comes too fast, in bursts of more than they hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) carried: u64,
+    pub(super) seen: u64,
+}
+
+impl Carried {
+    /// Of one client's bytes as much as of all. What waits is carried later, and known then.
+    fn of(self, bytes: u64) -> u64 {
+        let part = u128::from(bytes) * u128::from(self.carried.min(self.seen));
+        u64::try_from(part / u128::from(self.seen.max(1))).unwrap_or(bytes)
+    }
+}
+
 /// What went to a client, given what the firewall saw and how many bytes OpenVPN has sent.
 fn delivered(seen: Traffic, sent: u64, fresh: bool) -> u64 {
     let wrapped = seen.bytes + seen.packets * WRAPPING;
@@ -100,9 +116,10 @@ struct Counted {
     /// When OpenVPN has said so, if the firewall was not looked at since.
     said: Option<Instant>,
     fresh: u8,
-    /// What went to the client by the time of OpenVPN's last word, and what the firewall had seen then.
+    /// What went to the client by the time of OpenVPN's last word.
     delivered: u64,
-    seen: u64,
+    /// What the device has carried to it since the look that heard of that word.
+    carried: u64,
     /// The same as it was seen last before that word, which is not more.
     seen_before: u64,
     /// What may have waited in the device's queue then: it will be sent, or is lost.
@@ -119,10 +136,11 @@ impl Tally {
         Self { meter, counted: Mutex::new(counted) }
     }
 
-    /// The firewall says what has passed since the session began.
-    pub(super) fn passed(&self, passed: Passed) {
+    /// The firewall says what has passed since the session began, and the device what it has carried since
+    /// the last look.
+    pub(super) fn passed(&self, passed: Passed, carried: Carried) {
         let mut counted = self.counted();
-        counted.look(passed, Instant::now());
+        counted.look(passed, carried, Instant::now());
         self.meter.count(counted.used);
     }
 
@@ -131,7 +149,7 @@ impl Tally {
         let mut counted = self.counted();
         let now = Instant::now();
         counted.said = counted.said.map(|_| now);
-        counted.look(passed, now);
+        counted.look(passed, Carried::default(), now);
         counted.shut = true;
         self.meter.count(counted.used);
     }
@@ -181,7 +199,7 @@ impl Counted {
             said: None,
             fresh: 0,
             delivered: 0,
-            seen: 0,
+            carried: 0,
             seen_before: 0,
             queued: 0,
             used: 0,
@@ -196,12 +214,14 @@ impl Counted {
         }
     }
 
-    /// OpenVPN speaks once a second, and much passes in that time. Of what has passed since its last word,
-    /// as much as the queues hold may still be dropped; what is more than that has been sent.
-    fn look(&mut self, passed: Passed, now: Instant) {
+    /// OpenVPN speaks once a second, and much passes in that time. Until its next word that counts which the
+    /// device has carried. What it has carried between the word and the look that hears of it is not told
+    /// apart, and counts with the next word.
+    fn look(&mut self, passed: Passed, carried: Carried, now: Instant) {
         let (before, down) = (self.passed.down, passed.down);
         let more = down != before;
         self.fresh = if more { FRESH } else { self.fresh.saturating_sub(1) };
+        self.carried += carried.of(down.bytes.saturating_sub(before.bytes));
         if let Some(said) = self.said.take() {
             let span = now.saturating_duration_since(self.looked).as_micros().max(1);
             let part = said.saturating_duration_since(self.looked).as_micros().min(span);
@@ -215,14 +235,12 @@ impl Counted {
             };
             self.delivered = delivered(seen, self.sent, self.fresh > 0);
             self.queued = QUEUE.min(before.bytes.saturating_sub(self.seen_before));
-            (self.seen, self.seen_before) = (seen.bytes, before.bytes);
+            (self.carried, self.seen_before) = (0, before.bytes);
         }
         (self.passed, self.looked) = (passed, now);
-        let since = |seen: u64| down.bytes.saturating_sub(seen);
-        let sent_since = since(self.seen).saturating_sub(QUEUE);
-        self.used = self.used.max(passed.up.bytes + self.delivered + sent_since);
-        let unsaid = with_headers(since(self.seen_before) + self.queued);
-        let taken = passed.up.bytes + self.delivered + unsaid;
+        self.used = self.used.max(passed.up.bytes + self.delivered + self.carried);
+        let since = down.bytes.saturating_sub(self.seen_before);
+        let taken = passed.up.bytes + self.delivered + with_headers(since + self.queued);
         self.taken = self.used.max(taken);
     }
 }
@@ -267,8 +285,9 @@ mod tests {
     }
     /// Steps of a session, each a tenth of a second after the one before.
     enum Step {
-        /// The firewall has seen so many full packets to the client.
-        Look(u64),
+        /// The firewall has seen so many full packets to the client, and the device has carried so many
+        /// since the last look.
+        Look(u64, u64),
         /// OpenVPN has sent so many of them.
         Sent(u64),
     }
@@ -279,27 +298,33 @@ mod tests {
         const PACKET: u64 = 1_300;
         for (what, steps, used, taken) in [
             // 52 bytes of headers are 4 % of such a packet; of what has passed in the second before
-            // the word, as much as the queue holds, 778 packets, may still wait, or be lost.
-            ("nothing is heard", &[Look(1_000), Look(3_000)][..], 2_221, 3_120),
-            ("all of it is sent", &[Look(1_000), Sent(1_000), Look(1_000)], 1_000, 1_809),
+            // the word, as much as the queue holds, 778 packets, may still wait.
+            ("nothing is heard", &[Look(1_000, 1_000), Look(3_000, 2_000)][..], 3_000, 3_120),
+            ("some of it waits, or is lost", &[Look(3_000, 2_100)], 2_100, 3_120),
+            ("all of it is sent", &[Look(1_000, 1_000), Sent(1_000), Look(1_000, 0)], 1_000, 1_809),
             (
                 "nothing can wait any more",
-                &[Look(1_000), Sent(1_000), Look(1_000), Sent(1_001), Look(1_000)],
+                &[Look(1_000, 1_000), Sent(1_000), Look(1_000, 0), Sent(1_001), Look(1_000, 0)],
                 1_000,
                 1_000,
             ),
             (
                 "more has passed since",
-                &[Look(1_000), Sent(1_000), Look(1_000), Look(9_000)],
-                8_221,
+                &[Look(1_000, 1_000), Sent(1_000), Look(1_000, 0), Look(9_000, 8_000)],
+                9_000,
                 10_129,
             ),
-            // Of two thousand between the looks, a half is before the word.
-            ("between two looks", &[Look(1_000), Sent(2_000), Look(3_000)], 2_221, 4_889),
+            // Of two thousand between the looks, a half is before the word; the other counts with the next.
+            (
+                "between two looks",
+                &[Look(1_000, 1_000), Sent(2_000), Look(3_000, 2_000)],
+                2_000,
+                4_889,
+            ),
             (
                 "what was lost is given back, and was never used",
-                &[Look(1_000), Sent(900), Look(1_000), Look(1_200)],
-                900,
+                &[Look(1_000, 900), Sent(900), Look(1_000, 0), Look(1_200, 200)],
+                1_100,
                 1_917,
             ),
         ] {
@@ -308,9 +333,11 @@ mod tests {
             for step in steps {
                 now += std::time::Duration::from_millis(100);
                 match step {
-                    Look(packets) => {
+                    Look(packets, carried) => {
                         let down = Traffic { bytes: packets * PACKET, packets: *packets };
-                        counted.look(Passed { down, ..Passed::default() }, now);
+                        let seen = down.bytes - counted.passed.down.bytes;
+                        let carried = Carried { carried: carried * PACKET, seen };
+                        counted.look(Passed { down, ..Passed::default() }, carried, now);
                     }
                     Sent(packets) => counted.hear(packets * (PACKET + WRAPPING), now),
                 }

@@ -13,7 +13,7 @@ use super::rules::{self, ALARM, CREDIT, Listing};
 use super::shaping::{Shaper, Speeds, Wanted};
 use super::{Order, forward};
 use crate::agent::Board;
-use crate::agent::tally::{self, Passed, Tally};
+use crate::agent::tally::{self, Carried, Passed, Tally};
 use crate::full;
 use crate::journal::{Entry, Journal};
 use crate::run::{self, RunError};
@@ -147,9 +147,9 @@ const SLACK: u64 = 64 << 10;
 const ALARM_AT: u64 = 4;
 
 impl Served {
-    fn count(&mut self, passed: Passed) {
+    fn count(&mut self, passed: Passed, carried: Carried) {
         self.now = passed;
-        self.tally.passed(self.before.and(passed));
+        self.tally.passed(self.before.and(passed), carried);
     }
 
     fn count_last(&mut self, passed: Passed) {
@@ -214,6 +214,9 @@ struct State {
 }
 
 pub(super) struct Keeper {
+    device: String,
+    /// What the device had carried when it was looked at last.
+    device_sent: u64,
     table: String,
     rules: String,
     /// The table as it was made, without clients.
@@ -263,6 +266,8 @@ impl Keeper {
         let shaper = Shaper::new(&settings.device, settings.capacity_kbit, Arc::clone(&journal));
         let (skeleton, served) = (String::new(), HashMap::new());
         let mut keeper = Self {
+            device: settings.device.clone(),
+            device_sent: 0,
             table,
             rules,
             skeleton,
@@ -483,9 +488,10 @@ impl Keeper {
         let Some(listing) = listing else {
             return self.restore("another program has removed the rules of the firewall").await;
         };
+        let carried = self.carried(&listing);
         for (address, passed) in &listing.passed {
             if let Some(served) = self.served.get_mut(address) {
-                served.count(*passed);
+                served.count(*passed, carried);
             }
         }
         let served: BTreeSet<_> = self.served.keys().copied().collect();
@@ -532,6 +538,18 @@ impl Keeper {
         }
     }
 
+    /// What the device has carried since the last look, of what the firewall has let through to clients.
+    fn carried(&mut self, listing: &Listing) -> Carried {
+        let grown = |(address, passed): (&Ipv4Addr, &Passed)| {
+            let known = self.served.get(address)?.now.down.bytes;
+            Some(passed.down.bytes.saturating_sub(known))
+        };
+        let seen = listing.passed.iter().filter_map(grown).sum();
+        // Without a device nothing is carried; a new one counts anew.
+        let before = std::mem::replace(&mut self.device_sent, sent_to(&self.device));
+        Carried { carried: self.device_sent.saturating_sub(before), seen }
+    }
+
     fn told(&self, what: &str) {
         tracing::warn!("{what}");
         self.board.change(|report| report.restored.note(what));
@@ -556,6 +574,12 @@ impl Keeper {
         // Whoever asked may have gone.
         let _ = done.send(());
     }
+}
+
+/// The bytes that a device has carried to its other end, which is OpenVPN.
+fn sent_to(device: &str) -> u64 {
+    let path = format!("/sys/class/net/{device}/statistics/tx_bytes");
+    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 async fn changed(watch: Option<&Watch>) {

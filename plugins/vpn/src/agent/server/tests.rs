@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::agent::clients::STOPPED;
 use crate::agent::gate::{Gate, Tallies};
-use crate::agent::tally::{Passed, Traffic};
+use crate::agent::tally::{Carried, Passed, Traffic};
 use crate::management::MAX_LINE;
 use crate::openvpn::PATIENCE as ANSWER;
 use crate::stand_in::{Openvpn as StandIn, PATIENCE, Scene, TestCore, is_gone, wait_for};
@@ -70,7 +70,7 @@ impl World {
         let tallies = self.tallies.lock().expect("not poisoned");
         let tally = &tallies[&address.parse().expect("an address")];
         let traffic = |bytes| Traffic { bytes, packets: 0 };
-        tally.passed(Passed { up: traffic(up), down: traffic(down) });
+        tally.passed(Passed { up: traffic(up), down: traffic(down) }, Carried::default());
     }
 
     /// The firewall is looked at again and again, until the core is told of so much.
