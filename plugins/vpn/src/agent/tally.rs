@@ -120,7 +120,7 @@ struct Counted {
     delivered: u64,
     /// What the device has carried to it since the look that heard of that word.
     carried: u64,
-    /// The same as it was seen last before that word, which is not more.
+    /// What the firewall had seen by the last look before that word, which is not more than by the word.
     seen_before: u64,
     /// What may have waited in the device's queue then: it will be sent, or is lost.
     queued: u64,
